@@ -1,0 +1,1 @@
+"""metaloop: a microkernel for meta-learning research."""

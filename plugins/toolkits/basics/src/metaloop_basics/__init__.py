@@ -1,0 +1,1 @@
+"""Generic tasks, learners and meta-optimizers for metaloop."""
