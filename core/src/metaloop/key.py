@@ -1,0 +1,186 @@
+"""Randomness as a value.
+
+A `Key` names a stream of random numbers. Folding labels into a key names another stream, so a draw depends on the path
+that leads to it (seed, step, task, purpose) and on nothing else: equal paths give equal draws in any process, whatever
+else was drawn before. Draws are plain int64 tensor arithmetic (SplitMix64, Steele et al. 2014), so they work under
+`vmap`, `grad` and `torch.compile`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def _signed(word: int) -> int:
+    word &= _MASK
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _mix_int(z: int) -> int:
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
+    z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
+    return z ^ (z >> 31)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's `>>` on int64 copies the sign bit."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _signed(_MIX_1)
+    z = (z ^ _shift(z, 27)) * _signed(_MIX_2)
+    return z ^ _shift(z, 31)
+
+
+def _label(what: str | int) -> int:
+    """A label as a 64-bit word. Strings by FNV-1a in Python arithmetic, which `torch.compile` can trace."""
+    if isinstance(what, str):
+        word = 0xCBF29CE484222325
+        for char in what:
+            word = ((word ^ ord(char)) * 0x100000001B3) & _MASK
+        return word
+    return what & _MASK
+
+
+class Key:
+    """A stream of random numbers, or a batch of them along leading axes.
+
+    Folding is lazy: nothing is computed until something is drawn, so keys that nobody draws from cost nothing.
+    """
+
+    __slots__ = ("_path", "_state")
+
+    def __init__(self, state: Any, path: tuple[int, ...] = ()) -> None:
+        """Wrap a state `[...]` int64; users begin with `Key.of(seed)`."""
+        self._state = state
+        self._path = path
+
+    @staticmethod
+    def of(seed: int, device: torch.device | str = "cpu") -> Key:
+        """The key that a seed names."""
+        return Key(torch.tensor(_signed(_mix_int(seed + _GOLDEN)), dtype=torch.int64, device=device))
+
+    @property
+    def data(self) -> Tensor:
+        """The stream's state `[...]` int64, all folds applied."""
+        if self._path:
+            state = self._state
+            for word in self._path:
+                state = _mix((state ^ word) + _signed(_GOLDEN))
+            self._state, self._path = state, ()
+        state_: Tensor = self._state
+        return state_
+
+    @property
+    def shape(self) -> torch.Size:
+        """The leading axes: `()` for one key, `[n]` for a batch."""
+        shape: torch.Size = self._state.shape
+        return shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where draws land."""
+        device: torch.device = self._state.device
+        return device
+
+    def fold(self, *what: str | int | Tensor) -> Key:
+        """The key of a sub-stream, named by labels; a tensor label `[...]` broadcasts with the key's axes.
+
+        Integers and integer tensors of the same value name the same stream.
+        """
+        state, path = self._state, self._path
+        for label in what:
+            if isinstance(label, Tensor):
+                words = _mix(label.to(torch.int64))
+                state, path = _mix((Key(state, path).data ^ words) + _signed(_GOLDEN)), ()
+            else:
+                path = (*path, _signed(_mix_int(_label(label))))
+        return Key(state, path)
+
+    def split(self, n: int) -> Key:
+        """A batch of `n` keys: a new trailing key axis `[..., n]`."""
+        return Key(self.data[..., None]).fold(torch.arange(n, device=self.device))
+
+    def __getitem__(self, rows: Any) -> Key:
+        """Rows of a batch of keys."""
+        return Key(self._state[rows], self._path)
+
+    def __len__(self) -> int:
+        return int(self._state.shape[0])
+
+    def to(self, device: torch.device | str) -> Key:
+        """The same key on another device."""
+        return Key(self._state.to(device), self._path)
+
+    def bits(self, *shape: int) -> Tensor:
+        """64 random bits each, `[key axes, *shape]` int64."""
+        count = math.prod(shape)
+        counter = torch.arange(1, count + 1, device=self.device) * _signed(_GOLDEN)
+        words = _mix(self.data[..., None] + counter)
+        return words.reshape(self.shape + shape)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:
+        """Uniform draws in `[low, high)`, `[key axes, *shape]`."""
+        dtype = dtype or torch.get_default_dtype()
+        unit = _unit(self.bits(*shape), dtype)
+        return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Standard normal draws by Box-Muller, `[key axes, *shape]`."""
+        dtype = dtype or torch.get_default_dtype()
+        count = math.prod(shape)
+        half = (count + 1) // 2
+        words = self.bits(2, half)
+        radius = torch.sqrt(-2.0 * torch.log1p(-_unit(words[..., 0, :], dtype)))
+        angle = (2.0 * math.pi) * _unit(words[..., 1, :], dtype)
+        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+        return both[..., :count].reshape(self.shape + shape)
+
+    def randint(self, low: int, high: int, *shape: int) -> Tensor:
+        """Integers in `[low, high)`, `[key axes, *shape]` int64; the bias is below `(high - low) / 2**63`."""
+        if high <= low:
+            raise ValueError(f"randint needs low < high, got [{low}, {high})")
+        return low + _shift(self.bits(*shape), 1) % (high - low)
+
+    def permutation(self, n: int) -> Tensor:
+        """A random order of `range(n)`, `[key axes, n]` int64."""
+        return torch.argsort(self.bits(n), dim=-1)
+
+    def seed(self) -> int:
+        """A seed in `[0, 2**63)` for NumPy, Gymnasium and the like; one key, outside `vmap`."""
+        return int(self.data) & ((1 << 63) - 1)
+
+    def generator(self, device: torch.device | str | None = None) -> torch.Generator:
+        """A torch generator for big draws (initial weights, data); one key, outside `vmap`."""
+        generator = torch.Generator(self.device if device is None else device)
+        generator.manual_seed(self.seed())
+        return generator
+
+    def __repr__(self) -> str:
+        return f"Key(shape={tuple(self.shape)}, device={self.device})"
+
+
+def _unit(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bits as fractions in `[0, 1)`, as fine as the type can hold."""
+    digits = 53 if dtype == torch.float64 else 24
+    return _shift(words, 64 - digits).to(dtype) * (2.0**-digits)
+
+
+pytree.register_pytree_node(
+    Key,
+    lambda key: ([key.data], None),
+    lambda children, _: Key(next(iter(children))),
+    serialized_type_name="metaloop.Key",
+)

@@ -1,0 +1,93 @@
+"""The one place where metaloop meets torch's tree library.
+
+A tree is a nesting of dicts, lists, tuples and NamedTuples whose leaves are tensors (or keys, which are tree nodes of
+their own). `torch.func.vmap` uses the same library, so whatever passes here can be batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+T = TypeVar("T")
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The leaves of a tree, in a fixed order."""
+    found: list[Any] = pytree.tree_leaves(tree)
+    return found
+
+
+def tree_map(fn: Callable[..., Any], tree: T, *others: Any) -> T:
+    """Apply `fn` to corresponding leaves."""
+    mapped: T = pytree.tree_map(fn, tree, *others)
+    return mapped
+
+
+def map_tensors(fn: Callable[[Tensor], Any], tree: T) -> T:
+    """Apply `fn` to the tensors among the leaves; other leaves stay as they are."""
+    mapped: T = pytree.tree_map_only(Tensor, fn, tree)
+    return mapped
+
+
+def index(tree: T, rows: Any) -> T:
+    """Take rows along the leading axis of every tensor."""
+    return map_tensors(lambda leaf: leaf[rows], tree)
+
+
+def stack(trees: Sequence[T]) -> T:
+    """Stack trees of equal structure along a new leading axis."""
+    return tree_map(lambda *leaf: torch.stack(leaf), trees[0], *trees[1:])
+
+
+def concatenate(trees: Sequence[T]) -> T:
+    """Concatenate trees of equal structure along their leading axis."""
+    return tree_map(lambda *leaf: torch.cat(leaf), trees[0], *trees[1:])
+
+
+def where(mask: Tensor, new: T, old: T) -> T:
+    """Choose per row: `mask` `[T]` against leaves `[T, ...]` (or a scalar mask inside `vmap`)."""
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
+
+    return tree_map(choose, new, old)
+
+
+def put(tree: T, rows: Tensor, values: T) -> T:
+    """A copy of `tree` whose rows `rows` `[n]` (indices) are `values` `[n, ...]`."""
+    return tree_map(lambda leaf, value: leaf.index_copy(0, rows, value.to(leaf.dtype)), tree, values)
+
+
+def detach(tree: T) -> T:
+    """Cut every tensor from its graph."""
+    return map_tensors(torch.Tensor.detach, tree)
+
+
+def clone(tree: T) -> T:
+    """Copy every tensor."""
+    return map_tensors(torch.clone, tree)
+
+
+def to(tree: T, device: torch.device | str) -> T:
+    """Move every tensor."""
+    return map_tensors(lambda leaf: leaf.to(device), tree)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """True when no floating-point tensor holds NaN or infinity."""
+    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
+
+
+def length(tasks: Any) -> int:
+    """The number of rows of a batch: the leading axis of its tensors, or the length of a list of objects."""
+    if isinstance(tasks, list):
+        return len(tasks)
+    for leaf in leaves(tasks):
+        if isinstance(leaf, Tensor):
+            return leaf.shape[0]
+    raise TypeError("a batch of tasks is a tree of tensors with a leading task axis, or a list of plain values")
