@@ -54,6 +54,9 @@ def _label(what: str | int) -> int:
     return what & _MASK
 
 
+_FOLD = 0x5851F42D4C957F2D  # keeps label 0 from mixing to 0, which would make a child equal its parent's first draw
+
+
 class Key:
     """A stream of random numbers, or a batch of them along leading axes.
 
@@ -103,10 +106,10 @@ class Key:
         state, path = self._state, self._path
         for label in what:
             if isinstance(label, Tensor):
-                words = _mix(label.to(torch.int64))
+                words = _mix(label.to(torch.int64) ^ _signed(_FOLD))
                 state, path = _mix((Key(state, path).data ^ words) + _signed(_GOLDEN)), ()
             else:
-                path = (*path, _signed(_mix_int(_label(label))))
+                path = (*path, _signed(_mix_int(_label(label) ^ _FOLD)))
         return Key(state, path)
 
     def split(self, n: int) -> Key:
