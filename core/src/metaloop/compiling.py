@@ -1,0 +1,47 @@
+"""torch.compile as an option: one compiled function per purpose, plain torch where no compiler is at hand."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Compiled:
+    """Wraps functions in `torch.compile` once each, when enabled."""
+
+    enabled: bool = False
+    _functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def __call__(self, fn: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """The compiled form of `fn`, kept under `name` for the experiment's lifetime; `fn` itself when not enabled."""
+        if not self.enabled:
+            return fn
+        if name not in self._functions:
+            self._functions[name] = self._first_call(fn, name)
+        return self._functions[name]
+
+    def _first_call(self, fn: Callable[..., Any], name: str) -> Callable[..., Any]:
+        quick = torch.compile(fn, dynamic=False)
+
+        def first(*args: Any) -> Any:
+            try:
+                result = quick(*args)
+            except Exception as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                result = fn(*args)  # an error of the learner's own is raised here, as it would be without compiling
+                warnings.warn(f"compile=True has no effect here, plain torch is used: {reason}", stacklevel=2)
+                self.enabled = False
+                return result
+            self._functions[name] = quick
+            # Compiling leaves many Python objects: one full collection would stop a later step for some 0.2 s.
+            gc.collect()
+            gc.freeze()
+            return result
+
+        return first

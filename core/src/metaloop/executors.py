@@ -1,0 +1,89 @@
+"""Where independent pieces of work run."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from metaloop.component import Component
+from metaloop.errors import RunError
+
+
+class Executor(Component):
+    """Spreads independent items of work: object tasks, seeds of a sweep, claims."""
+
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[tuple[int, Any]]:
+        """Apply `fn` to each item; yields (position, result) as results finish.
+
+        `fn` and the items must be picklable where workers are other processes (between our own processes only).
+
+        Raises:
+            RunError: an item failed, with its position and traceback as the cause.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement map")
+
+
+class InProcess(Executor):
+    """One after the other, in this process."""
+
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Apply `fn` in order."""
+        for position, item in enumerate(items):
+            yield position, fn(item)
+
+
+class ProcessPool(Executor):
+    """Worker processes on this machine, one thread each."""
+
+    workers: int = Field(default=2, ge=1, description="number of worker processes")
+
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Apply `fn` in the workers; results as they finish."""
+        pool = _pool(self.workers)
+        futures = {pool.submit(fn, item): position for position, item in enumerate(items)}
+        try:
+            for future in as_completed(futures):
+                position = futures[future]
+                try:
+                    result = future.result()
+                except BrokenProcessPool as error:
+                    _pools.pop(self.workers, None)
+                    raise RunError(f"a worker process died while item {position} was in work") from error
+                except Exception as error:
+                    raise RunError(f"item {position} failed in a worker: {type(error).__name__}: {error}") from error
+                yield position, result
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+_pools: dict[int, ProcessPoolExecutor] = {}
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """A pool per size, kept for the process: starting workers costs seconds (each imports torch)."""
+    if workers not in _pools:
+        _pools[workers] = ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+        )
+    return _pools[workers]
+
+
+def _one_thread() -> None:
+    import signal
+
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+
+if TYPE_CHECKING:
+    AnyExecutor = Executor
+else:
+    AnyExecutor = Executor

@@ -1,0 +1,383 @@
+"""What a meta-optimizer sees of the inner loop: a function of theta over one draw of tasks.
+
+The core makes it, so that the core decides what is compiled, how tasks are chunked, what is counted and where object
+tasks run. Every call on one objective sees the same tasks and keys (common random numbers); `fresh` gives others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from metaloop import tree
+from metaloop.compiling import Compiled
+from metaloop.errors import Incompatible
+from metaloop.executors import AnyExecutor, InProcess
+from metaloop.key import Key
+from metaloop.learner import Adapts, AnyLearner, PerObject, Rows, from_rows, per_task, to_rows
+from metaloop.outcome import Budget, Carry, Clock, Draw, Outcome
+from metaloop.tasks import AnyTaskFamily
+
+Theta = TypeVar("Theta")
+Measure = Literal["each", "end"]
+
+
+class Objective(Protocol[Theta]):
+    """The inner loop as a function of theta, over `n` tasks."""
+
+    n: int
+    learner: AnyLearner
+
+    @property
+    def spent(self) -> Budget:
+        """Evaluations and inner steps of the whole experiment so far."""
+        ...
+
+    def __call__(self, theta: Theta) -> Outcome:
+        """Whole lives under theta: rows `[task]`; not differentiated."""
+        ...
+
+    def grad(self, theta: Theta) -> tuple[Theta, Outcome]:
+        """The gradient of the mean loss, and the outcome `[task]`."""
+        ...
+
+    def adapt(self, theta: Theta) -> tuple[Theta, Outcome]:
+        """Adapted thetas, leaves `[task, ...]`; needs a learner that `Adapts`."""
+        ...
+
+    def many(self, thetas: Any, *, each: bool = False, chunk: int | None = None) -> Outcome:
+        """A population: stacked thetas (leaves `[P, ...]`), or a sequence of P objects.
+
+        All candidates on all tasks, rows `[P, task]`; with `each` candidate i on task i alone, rows `[task]`.
+        `chunk` candidates at a time where memory is short.
+        """
+        ...
+
+    def unroll(
+        self, theta: Theta, carry: Any | None, k: int, *, each: bool = False, measure: Measure = "each"
+    ) -> tuple[Outcome, Any]:
+        """`k` inner steps on from `carry` (None: new lives); lives that ended are replaced by new ones first.
+
+        The loss is the mean over evaluations after each inner step (`measure="each"`) or the last one's (`"end"`).
+        Equal carries see equal tasks and noise; the given carry stays usable.
+        """
+        ...
+
+    def unroll_grad(
+        self, theta: Theta, carry: Any | None, k: int, *, measure: Measure = "each"
+    ) -> tuple[Theta, Outcome, Any]:
+        """The gradient through `k` inner steps (truncated), the outcome and the carry, detached."""
+        ...
+
+    def fresh(self, name: str, n: int | None = None) -> Objective[Theta]:
+        """The same problem on other tasks, from the same budget: elites, validation, line search."""
+        ...
+
+
+@dataclass
+class Meter:
+    """Counts what is spent; shared by an objective and those made fresh from it."""
+
+    spent: Budget = field(default_factory=Budget)
+
+    def count(self, evaluations: int, inner_steps: int) -> None:
+        """Add to what is spent."""
+        self.spent = self.spent.plus(evaluations, inner_steps)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a learner's lives are run: built once per experiment, so that compiled functions last."""
+
+    learner: AnyLearner
+    executor: AnyExecutor = field(default_factory=InProcess)
+    chunk: int | None = None
+    """Tasks at a time in gradients, where memory is short."""
+    compiled: Compiled = field(default_factory=Compiled)
+
+    def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
+        """Whole lives without a graph."""
+        with torch.no_grad():
+            if isinstance(self.learner, PerObject):
+                spread = None if isinstance(self.executor, InProcess) else self.executor.map
+                return self.learner.live(theta, tasks, keys, spread=spread)[0]
+            out: Outcome = self.compiled(self._outcome, "live")(theta, tasks, keys.data, self.learner.longest(tasks))
+            return out
+
+    def _outcome(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> Outcome:
+        return self.learner.live(theta, tasks, Key(keys), longest)[0]
+
+    def _loss(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> tuple[Tensor, Rows]:
+        rows = to_rows(self._outcome(theta, tasks, keys, longest))
+        return rows[0].mean(), rows
+
+    def grad(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Outcome]:
+        """Gradient of the mean loss over tasks."""
+        one: Callable[..., tuple[Any, Rows]] = self.compiled(grad(self._loss, has_aux=True), "grad")
+        n = tree.length(tasks)
+        if self.chunk is None or self.chunk >= n:
+            gradient, rows = one(theta, tasks, keys.data, self.learner.longest(tasks))
+            return gradient, from_rows(rows)
+        total, parts = None, []
+        for start in range(0, n, self.chunk):
+            rows_of = slice(start, min(start + self.chunk, n))
+            part = tree.index(tasks, rows_of)
+            gradient, rows = one(theta, part, keys.data[rows_of], self.learner.longest(part))
+            share = (rows_of.stop - start) / n
+            if total is None:
+                total = tree.tree_map(torch.zeros_like, gradient)
+            total = tree.tree_map(partial(torch.add, alpha=share), total, gradient)
+            parts.append(rows)
+        return total, from_rows(tree.concatenate(parts))
+
+    def many(self, thetas: Any, tasks: Any, keys: Key, each: bool, chunk: int | None) -> Outcome:
+        """Stacked thetas on all tasks, or candidate i on task i."""
+
+        longest = self.learner.longest(tasks)
+
+        def everywhere(theta: Any, tasks: Any, keys: Tensor) -> Rows:
+            return to_rows(self._outcome(theta, tasks, keys, longest))
+
+        def alone(theta: Any, task: Any, key: Tensor) -> Rows:
+            rows: Rows = _first(everywhere(theta, _batch_of_one(task), key[None]))
+            return rows
+
+        with torch.no_grad():
+            over = vmap(alone if each else everywhere, in_dims=0 if each else (0, None, None), chunk_size=chunk)
+            run = self.compiled(over, f"many {each} {chunk} {longest}")
+            return from_rows(run(thetas, tasks, keys.data))
+
+    def window(self, theta: Any, carry: Carry[Any, Any], k: int, measure: Measure) -> tuple[Outcome, Carry[Any, Any]]:
+        """`k` inner steps of all lives, differentiable in theta."""
+        learner, (draw, state, clock, keys) = self.learner, carry
+        seen: list[Outcome] = []
+        for i in range(k):
+            state, clock = learner.carry_on(theta, state, draw.tasks, clock, keys)
+            if measure == "each" and i < k - 1:
+                seen.append(learner.measure(theta, state, draw.tasks, clock, keys))
+        last = learner.measure(theta, state, draw.tasks, clock, keys)
+        rows = to_rows(last)
+        if seen:
+            rows = tree.tree_map(lambda *each: torch.stack(each).mean(0), *[to_rows(o) for o in seen], rows)
+        ended = clock.step >= clock.lifetime
+        done = ended if last.done is None else ended | last.done
+        return Outcome(*rows, done=done, info=last.info), Carry(draw, state, clock, keys)
+
+
+class TaskObjective(Generic[Theta]):
+    """The core's objective: a family's tasks under a learner."""
+
+    def __init__(
+        self, engine: Engine, family: AnyTaskFamily, family_state: Any, n: int, key: Key, meter: Meter | None = None
+    ) -> None:
+        """Tasks are drawn when first needed: methods that keep lives in a carry never need them."""
+        self.n = n
+        self.learner = engine.learner
+        self._engine, self._family, self._family_state = engine, family, family_state
+        self._key, self._meter = key, meter or Meter()
+        self._drawn: Draw[Any] | None = None
+        self._carried: Draw[Any] | None = None
+
+    @property
+    def spent(self) -> Budget:
+        """Evaluations and inner steps of the whole experiment so far."""
+        return self._meter.spent
+
+    @property
+    def draw(self) -> Draw[Any]:
+        """This objective's tasks."""
+        if self._drawn is None:
+            self._drawn = self._family.sample(self._family_state, self.n, self._key.fold("tasks"))
+        return self._drawn
+
+    @property
+    def observed(self) -> Draw[Any]:
+        """The draw that outcomes are about: the carry's rows where lives were unrolled."""
+        return self.draw if self._carried is None else self._carried
+
+    @property
+    def _keys(self) -> Key:
+        return self._key.fold("lives").split(self.n)
+
+    def _count(self, tasks: Any, candidates: int = 1) -> None:
+        lifetime = self.learner.lifetime(tasks)
+        n = tree.length(tasks)
+        total = lifetime * n if isinstance(lifetime, int) else int(lifetime.sum())
+        self._meter.count(n * candidates, total * candidates)
+
+    def __call__(self, theta: Theta) -> Outcome:
+        """Whole lives under theta."""
+        self._count(self.draw.tasks)
+        return self._engine.live(theta, self.draw.tasks, self._keys)
+
+    def grad(self, theta: Theta) -> tuple[Theta, Outcome]:
+        """The gradient of the mean loss, and the outcome."""
+        self._count(self.draw.tasks)
+        return self._engine.grad(theta, self.draw.tasks, self._keys)
+
+    def adapt(self, theta: Theta) -> tuple[Theta, Outcome]:
+        """Adapted thetas, leaves `[task, ...]`."""
+        learner = self.learner
+        if not isinstance(learner, Adapts):
+            raise Incompatible(f"{type(learner).__name__} does not say what an adapted theta is (no `adapted` method)")
+        self._count(self.draw.tasks)
+        with torch.no_grad():
+            out, state = learner.live(theta, self.draw.tasks, self._keys)
+            return learner.adapted(theta, state), out
+
+    def many(self, thetas: Any, *, each: bool = False, chunk: int | None = None) -> Outcome:
+        """A population on all tasks, or candidate i on task i."""
+        tasks, keys = self.draw.tasks, self._keys
+        if self.learner.theta_kind == "tensors" and self.learner.stackable:
+            self._count(tasks, 1 if each else tree.length(thetas))
+            return self._engine.many(thetas, tasks, keys, each, chunk)
+        candidates = _unstacked(thetas)
+        self._count(tasks, 1 if each else len(candidates))
+        if each:
+            rows = [_rows_of(tasks, keys, i) for i in range(self.n)]
+            return _cat([self._engine.live(c, *row) for c, row in zip(candidates, rows, strict=True)])
+        lives = [self._engine.live(c, tasks, keys) for c in candidates]
+        loss, fitness, metrics = tree.stack([to_rows(out) for out in lives])
+        info = [out.info for out in lives] if any(out.info for out in lives) else None
+        return Outcome(loss, fitness, metrics, info=info)
+
+    def unroll(
+        self, theta: Theta, carry: Any | None, k: int, *, each: bool = False, measure: Measure = "each"
+    ) -> tuple[Outcome, Any]:
+        """`k` inner steps on from `carry`."""
+        with torch.no_grad():
+            carry = self._reborn(theta, carry, each)
+            if not each:
+                out, after = self._engine.window(theta, carry, k, measure)
+            else:
+                out, after = self._window_each(theta, carry, k, measure)
+        self._note(carry, after, 1 if measure == "end" else k)
+        return out, after
+
+    def unroll_grad(
+        self, theta: Theta, carry: Any | None, k: int, *, measure: Measure = "each"
+    ) -> tuple[Theta, Outcome, Any]:
+        """The truncated gradient through `k` inner steps."""
+        with torch.no_grad():
+            carry = self._reborn(theta, carry, each=False)
+
+        engine = self._engine  # not self: a compiled function outlives this objective
+
+        def loss(theta: Any, tasks: Any, state: Any, clock: Clock, keys: Tensor) -> Any:
+            before = Carry(Draw(tasks), state, clock, Key(keys))
+            out, after = engine.window(theta, before, k, measure)
+            return out.loss.mean(), (to_rows(out), out.done, after.state, after.clock)
+
+        run = engine.compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
+        gradient, (rows, done, state, clock) = run(theta, carry.draw.tasks, carry.state, carry.clock, carry.keys.data)
+        after = Carry(carry.draw, tree.detach(state), clock, carry.keys)
+        self._note(carry, after, 1 if measure == "end" else k)
+        return gradient, from_rows(tree.detach(rows))._replace(done=done), after
+
+    def fresh(self, name: str, n: int | None = None) -> TaskObjective[Theta]:
+        """The same problem on other tasks."""
+        key = self._key.fold("fresh", name)
+        return TaskObjective(self._engine, self._family, self._family_state, n or self.n, key, self._meter)
+
+    def _note(self, before: Carry[Any, Any], after: Carry[Any, Any], evaluations: int) -> None:
+        steps = int((after.clock.step - before.clock.step).sum())
+        self._meter.count(evaluations * self.n, steps)
+        self._carried = after.draw
+
+    def _birth(self, theta: Any, draw: Draw[Any], keys: Key, each: bool) -> Carry[Any, Any]:
+        n = tree.length(draw.tasks)
+        clock = Clock(
+            torch.zeros(n, dtype=torch.int64, device=keys.device),
+            per_task(self.learner.lifetime(draw.tasks), n, keys.device),
+        )
+        begin = keys.fold("begin")
+        if not each:
+            return Carry(draw, self.learner.begin(theta, draw.tasks, begin), clock, keys)
+
+        def alone(theta: Any, task: Any, key: Tensor) -> Any:
+            return _first(self.learner.begin(theta, _batch_of_one(task), Key(key[None])))
+
+        return Carry(draw, vmap(alone)(theta, draw.tasks, begin.data), clock, keys)
+
+    def _reborn(self, theta: Any, carry: Carry[Any, Any] | None, each: bool) -> Carry[Any, Any]:
+        """Replace the lives that ended, sampling only as many tasks as ended."""
+        if carry is None:
+            return self._birth(theta, self.draw, self._keys, each)
+        if isinstance(self.learner, PerObject):
+            carry = carry._replace(state=list(carry.state))
+        ended = (carry.clock.step >= carry.clock.lifetime).nonzero().squeeze(1)
+        if len(ended) == 0:
+            return carry
+        draw = self._family.sample(self._family_state, len(ended), self._key.fold("reborn"))
+        mine = tree.index(theta, ended) if each else theta
+        new = self._birth(mine, draw, self._key.fold("lives-reborn").split(len(ended)), each)
+        return _put(carry, ended, new)
+
+    def _window_each(
+        self, thetas: Any, carry: Carry[Any, Any], k: int, measure: Measure
+    ) -> tuple[Outcome, Carry[Any, Any]]:
+        engine = self._engine
+
+        def alone(theta: Any, task: Any, state: Any, clock: Clock, key: Tensor) -> Any:
+            one = Carry(Draw(_batch_of_one(task)), _batch_of_one(state), _batch_of_one(clock), Key(key[None]))
+            out, after = engine.window(theta, one, k, measure)
+            return _first((to_rows(out), out.done, after.state, after.clock))
+
+        run = engine.compiled(vmap(alone), f"unroll each {k} {measure}")
+        rows, done, state, clock = run(thetas, carry.draw.tasks, carry.state, carry.clock, carry.keys.data)
+        return from_rows(rows)._replace(done=done), Carry(carry.draw, state, clock, carry.keys)
+
+
+def _batch_of_one(row: Any) -> Any:
+    return tree.map_tensors(lambda leaf: leaf[None], row)
+
+
+def _first(batch: Any) -> Any:
+    return tree.map_tensors(lambda leaf: leaf[0], batch)
+
+
+def _unstacked(thetas: Any) -> Sequence[Any]:
+    """Candidates one by one: a sequence as it is, a stacked dict row by row."""
+    if isinstance(thetas, dict):
+        return [tree.index(thetas, i) for i in range(tree.length(thetas))]
+    candidates: Sequence[Any] = thetas
+    return candidates
+
+
+def _rows_of(tasks: Any, keys: Key, i: int) -> tuple[Any, Key]:
+    return (tasks[i : i + 1] if isinstance(tasks, list) else tree.index(tasks, slice(i, i + 1))), keys[i : i + 1]
+
+
+def _cat(outcomes: Sequence[Outcome]) -> Outcome:
+    loss, fitness, metrics = tree.concatenate([to_rows(out) for out in outcomes])
+    infos = [row for out in outcomes for row in (out.info or [None])]
+    return Outcome(loss, fitness, metrics, info=infos if any(infos) else None)
+
+
+def _put(carry: Carry[Any, Any], rows: Tensor, new: Carry[Any, Any]) -> Carry[Any, Any]:
+    """The carry with rows `[n]` replaced."""
+    draw = Draw(
+        _put_rows(carry.draw.tasks, rows, new.draw.tasks),
+        None if carry.draw.tag is None else tree.put(carry.draw.tag, rows, new.draw.tag),
+    )
+    return Carry(
+        draw,
+        _put_rows(carry.state, rows, new.state),
+        tree.put(carry.clock, rows, new.clock),
+        Key(tree.put(carry.keys.data, rows, new.keys.data)),
+    )
+
+
+def _put_rows(old: Any, rows: Tensor, new: Any) -> Any:
+    if not isinstance(old, list):
+        return tree.put(old, rows, new)
+    values = list(old)
+    for position, value in zip(rows.tolist(), new, strict=True):
+        values[position] = value
+    return values
