@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import warnings
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Compiled:
             # Compiling leaves many Python objects: one full collection would stop a later step for some 0.2 s.
             gc.collect()
             gc.freeze()
+            atexit.register(gc.unfreeze)  # or libraries report their objects as leaked at exit
             return result
 
         return first

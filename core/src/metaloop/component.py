@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Self
 
 import pydantic_core
@@ -119,6 +120,18 @@ class Component(BaseModel):
         """
         return cls()
 
+    @cached_property
+    def warmed(self) -> bool:
+        """Builds every cached value of this component and those it holds; true once that is done.
+
+        The core asks for it before it enters `vmap` or a compiled function, where a module can't be initialised.
+        """
+        for owner in type(self).__mro__:
+            for name, value in vars(owner).items():
+                if isinstance(value, cached_property) and name != "warmed":
+                    getattr(self, name)
+        return all(part.warmed for part in _parts(self))
+
     @classmethod
     def component_id(cls) -> str:
         """The registered id, or `module:Class` for a class that no plugin names."""
@@ -166,6 +179,13 @@ class Component(BaseModel):
         state = super().__getstate__()
         fields = type(self).model_fields
         return {**state, "__dict__": {name: v for name, v in state["__dict__"].items() if name in fields}}
+
+
+def _parts(component: Component) -> Iterator[Component]:
+    """The components among a component's fields."""
+    for name in type(component).model_fields:
+        value = getattr(component, name)
+        yield from (part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Component))
 
 
 def _dumped(value: Any, mode: str) -> Any:

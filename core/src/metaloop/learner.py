@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 
 from metaloop import tree
@@ -116,16 +116,19 @@ class PerTask(Learner[Theta, Tasks, State], Generic[Theta, Tasks, State]):
 
     def begin(self, theta: Theta, tasks: Tasks, keys: Key) -> State:
         """`begin_one` over all tasks."""
+        assert self.warmed
         state: State = vmap(self.begin_one, in_dims=(None, 0, 0))(theta, tasks, keys)
         return state
 
     def step(self, theta: Theta, state: State, tasks: Tasks, clock: Clock, keys: Key) -> State:
         """`step_one` over all tasks."""
+        assert self.warmed
         new: State = vmap(self.step_one, in_dims=(None, 0, 0, 0, 0))(theta, state, tasks, clock, keys)
         return new
 
     def evaluate(self, theta: Theta, state: State, tasks: Tasks, keys: Key) -> Outcome:
         """`evaluate_one` over all tasks."""
+        assert self.warmed
 
         def rows(state: State, task: Tasks, key: Key) -> Rows:
             return to_rows(self.evaluate_one(theta, state, task, key))
@@ -134,6 +137,7 @@ class PerTask(Learner[Theta, Tasks, State], Generic[Theta, Tasks, State]):
 
     def live(self, theta: Theta, tasks: Tasks, keys: Key, longest: int | None = None) -> tuple[Outcome, State]:
         """A whole life of every task under one `vmap`: a `vmap` per method costs a fifth more."""
+        assert self.warmed
         lifetime = self.lifetime(tasks)
         longest = self.longest(tasks) if longest is None else longest
         ends = per_task(lifetime, tree.length(tasks), keys.device)
@@ -235,6 +239,16 @@ class Predicts(Protocol):
 
     def predict(self, theta: Any, state: Any, inputs: Tensor, keys: Key) -> Tensor:
         """Outputs `[task, n, outputs]` at inputs `[task, n, *inputs]`."""
+        ...
+
+
+@runtime_checkable
+class HasModule(Protocol):
+    """A learner whose theta is the parameters of an `nn.Module`."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The module's skeleton (its parameters' values mean nothing)."""
         ...
 
 

@@ -101,6 +101,10 @@ class Engine:
     """Tasks at a time in gradients, where memory is short."""
     compiled: Compiled = field(default_factory=Compiled)
 
+    def __post_init__(self) -> None:
+        """Build cached modules before anything is traced."""
+        assert self.learner.warmed
+
     def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
         """Whole lives without a graph."""
         with torch.no_grad():
