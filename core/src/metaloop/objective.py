@@ -6,26 +6,23 @@ tasks run. Every call on one objective sees the same tasks and keys (common rand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Generic, Literal, Protocol, TypeVar
+import copy
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
 from metaloop import tree
-from metaloop.compiling import Compiled
+from metaloop.engine import Engine, Meter, batch_of_one, first
 from metaloop.errors import Incompatible
-from metaloop.executors import AnyExecutor, InProcess
 from metaloop.key import Key
-from metaloop.learner import Adapts, AnyLearner, PerObject, Rows, from_rows, per_task, to_rows
-from metaloop.outcome import Budget, Carry, Clock, Draw, Outcome
+from metaloop.learner import Adapts, AnyLearner, PerObject, from_rows, per_task, to_rows
+from metaloop.outcome import Budget, Carry, Clock, Draw, Measure, Outcome
 from metaloop.tasks import AnyTaskFamily
 
 Theta = TypeVar("Theta")
-Measure = Literal["each", "end"]
 
 
 class Objective(Protocol[Theta]):
@@ -78,100 +75,6 @@ class Objective(Protocol[Theta]):
     def fresh(self, name: str, n: int | None = None) -> Objective[Theta]:
         """The same problem on other tasks, from the same budget: elites, validation, line search."""
         ...
-
-
-@dataclass
-class Meter:
-    """Counts what is spent; shared by an objective and those made fresh from it."""
-
-    spent: Budget = field(default_factory=Budget)
-
-    def count(self, evaluations: int, inner_steps: int) -> None:
-        """Add to what is spent."""
-        self.spent = self.spent.plus(evaluations, inner_steps)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How a learner's lives are run: built once per experiment, so that compiled functions last."""
-
-    learner: AnyLearner
-    executor: AnyExecutor = field(default_factory=InProcess)
-    chunk: int | None = None
-    """Tasks at a time in gradients, where memory is short."""
-    compiled: Compiled = field(default_factory=Compiled)
-
-    def __post_init__(self) -> None:
-        """Build cached modules before anything is traced."""
-        assert self.learner.warmed
-
-    def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
-        """Whole lives without a graph."""
-        with torch.no_grad():
-            if isinstance(self.learner, PerObject):
-                spread = None if isinstance(self.executor, InProcess) else self.executor.map
-                return self.learner.live(theta, tasks, keys, spread=spread)[0]
-            out: Outcome = self.compiled(self._outcome, "live")(theta, tasks, keys.data, self.learner.longest(tasks))
-            return out
-
-    def _outcome(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> Outcome:
-        return self.learner.live(theta, tasks, Key(keys), longest)[0]
-
-    def _loss(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> tuple[Tensor, Rows]:
-        rows = to_rows(self._outcome(theta, tasks, keys, longest))
-        return rows[0].mean(), rows
-
-    def grad(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Outcome]:
-        """Gradient of the mean loss over tasks."""
-        one: Callable[..., tuple[Any, Rows]] = self.compiled(grad(self._loss, has_aux=True), "grad")
-        n = tree.length(tasks)
-        if self.chunk is None or self.chunk >= n:
-            gradient, rows = one(theta, tasks, keys.data, self.learner.longest(tasks))
-            return gradient, from_rows(rows)
-        total, parts = None, []
-        for start in range(0, n, self.chunk):
-            rows_of = slice(start, min(start + self.chunk, n))
-            part = tree.index(tasks, rows_of)
-            gradient, rows = one(theta, part, keys.data[rows_of], self.learner.longest(part))
-            share = (rows_of.stop - start) / n
-            if total is None:
-                total = tree.tree_map(torch.zeros_like, gradient)
-            total = tree.tree_map(partial(torch.add, alpha=share), total, gradient)
-            parts.append(rows)
-        return total, from_rows(tree.concatenate(parts))
-
-    def many(self, thetas: Any, tasks: Any, keys: Key, each: bool, chunk: int | None) -> Outcome:
-        """Stacked thetas on all tasks, or candidate i on task i."""
-
-        longest = self.learner.longest(tasks)
-
-        def everywhere(theta: Any, tasks: Any, keys: Tensor) -> Rows:
-            return to_rows(self._outcome(theta, tasks, keys, longest))
-
-        def alone(theta: Any, task: Any, key: Tensor) -> Rows:
-            rows: Rows = _first(everywhere(theta, _batch_of_one(task), key[None]))
-            return rows
-
-        with torch.no_grad():
-            over = vmap(alone if each else everywhere, in_dims=0 if each else (0, None, None), chunk_size=chunk)
-            run = self.compiled(over, f"many {each} {chunk} {longest}")
-            return from_rows(run(thetas, tasks, keys.data))
-
-    def window(self, theta: Any, carry: Carry[Any, Any], k: int, measure: Measure) -> tuple[Outcome, Carry[Any, Any]]:
-        """`k` inner steps of all lives, differentiable in theta."""
-        learner, (draw, state, clock, keys) = self.learner, carry
-        seen: list[Outcome] = []
-        for i in range(k):
-            state, clock = learner.carry_on(theta, state, draw.tasks, clock, keys)
-            if measure == "each" and i < k - 1:
-                seen.append(learner.measure(theta, state, draw.tasks, clock, keys))
-        last = learner.measure(theta, state, draw.tasks, clock, keys)
-        rows = to_rows(last)
-        if seen:
-            rows = tree.tree_map(lambda *each: torch.stack(each).mean(0), *[to_rows(o) for o in seen], rows)
-        ended = clock.step >= clock.lifetime
-        done = ended if last.done is None else ended | last.done
-        return Outcome(*rows, done=done, info=last.info), Carry(draw, state, clock, keys)
 
 
 class TaskObjective(Generic[Theta]):
@@ -256,12 +159,26 @@ class TaskObjective(Generic[Theta]):
     ) -> tuple[Outcome, Any]:
         """`k` inner steps on from `carry`."""
         with torch.no_grad():
-            carry = self._reborn(theta, carry, each)
-            if not each:
-                out, after = self._engine.window(theta, carry, k, measure)
+            before = self._reborn(theta, carry, each)
+            if carry is not None:
+                before = before._replace(state=self._copied(theta, before))
+            if each:
+                out, after = self._window_each(theta, before, k, measure)
             else:
-                out, after = self._window_each(theta, carry, k, measure)
-        self._note(carry, after, 1 if measure == "end" else k)
+                out, after = self._engine.window(theta, before, k, measure)
+        self._note(before, after, 1 if measure == "end" else k)
+        return out, after
+
+    def carry_on(self, theta: Theta, carry: Any | None, *, judge: bool) -> tuple[Outcome | None, Any]:
+        """One inner step of lives that nobody else needs: the carry is consumed. Evaluated if `judge` or a life ends.
+
+        For experiments without a meta-optimizer.
+        """
+        with torch.no_grad():
+            before = self._reborn(theta, carry, each=False)
+            k = 1 if int(before.clock.lifetime.max()) > 0 else 0
+            out, after = self._engine.window(theta, before, k, "end" if judge else "ended")
+        self._note(before, after, int(out is not None))
         return out, after
 
     def unroll_grad(
@@ -273,13 +190,19 @@ class TaskObjective(Generic[Theta]):
 
         engine = self._engine  # not self: a compiled function outlives this objective
 
-        def loss(theta: Any, tasks: Any, state: Any, clock: Clock, keys: Tensor) -> Any:
+        def loss(theta: Any, tasks: Any, state: Any, clock: Clock, keys: Tensor, born: Tensor) -> Any:
+            if born.numel():  # again inside the trace: theta's part in how lives begin has a gradient too
+                begun = engine.learner.begin(theta, tree.index(tasks, born), Key(keys[born]).fold("begin"))
+                state = tree.put(state, born, begun)
             before = Carry(Draw(tasks), state, clock, Key(keys))
             out, after = engine.window(theta, before, k, measure)
             return out.loss.mean(), (to_rows(out), out.done, after.state, after.clock)
 
         run = engine.compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
-        gradient, (rows, done, state, clock) = run(theta, carry.draw.tasks, carry.state, carry.clock, carry.keys.data)
+        born = (carry.clock.step == 0).nonzero().squeeze(1)
+        gradient, (rows, done, state, clock) = run(
+            theta, carry.draw.tasks, carry.state, carry.clock, carry.keys.data, born
+        )
         after = Carry(carry.draw, tree.detach(state), clock, carry.keys)
         self._note(carry, after, 1 if measure == "end" else k)
         return gradient, from_rows(tree.detach(rows))._replace(done=done), after
@@ -305,7 +228,7 @@ class TaskObjective(Generic[Theta]):
             return Carry(draw, self.learner.begin(theta, draw.tasks, begin), clock, keys)
 
         def alone(theta: Any, task: Any, key: Tensor) -> Any:
-            return _first(self.learner.begin(theta, _batch_of_one(task), Key(key[None])))
+            return first(self.learner.begin(theta, batch_of_one(task), Key(key[None])))
 
         return Carry(draw, vmap(alone)(theta, draw.tasks, begin.data), clock, keys)
 
@@ -313,8 +236,6 @@ class TaskObjective(Generic[Theta]):
         """Replace the lives that ended, sampling only as many tasks as ended."""
         if carry is None:
             return self._birth(theta, self.draw, self._keys, each)
-        if isinstance(self.learner, PerObject):
-            carry = carry._replace(state=list(carry.state))
         ended = (carry.clock.step >= carry.clock.lifetime).nonzero().squeeze(1)
         if len(ended) == 0:
             return carry
@@ -323,27 +244,33 @@ class TaskObjective(Generic[Theta]):
         new = self._birth(mine, draw, self._key.fold("lives-reborn").split(len(ended)), each)
         return _put(carry, ended, new)
 
+    def _copied(self, theta: Any, carry: Carry[Any, Any]) -> Any:
+        """A copy of the lives' states: steps consume what they are given, and the caller's carry stays usable."""
+        if not isinstance(self.learner, PerObject):
+            return tree.clone(carry.state)
+        copies = []
+        for i, (task, state) in enumerate(zip(carry.draw.tasks, carry.state, strict=True)):
+            if hasattr(state, "load_state_dict"):
+                twin = self.learner.begin_one(theta, task, carry.keys[i].fold("begin"))
+                twin.load_state_dict(copy.deepcopy(state.state_dict()))
+                copies.append(twin)
+            else:
+                copies.append(copy.deepcopy(state))
+        return copies
+
     def _window_each(
         self, thetas: Any, carry: Carry[Any, Any], k: int, measure: Measure
     ) -> tuple[Outcome, Carry[Any, Any]]:
         engine = self._engine
 
         def alone(theta: Any, task: Any, state: Any, clock: Clock, key: Tensor) -> Any:
-            one = Carry(Draw(_batch_of_one(task)), _batch_of_one(state), _batch_of_one(clock), Key(key[None]))
+            one = Carry(Draw(batch_of_one(task)), batch_of_one(state), batch_of_one(clock), Key(key[None]))
             out, after = engine.window(theta, one, k, measure)
-            return _first((to_rows(out), out.done, after.state, after.clock))
+            return first((to_rows(out), out.done, after.state, after.clock))
 
         run = engine.compiled(vmap(alone), f"unroll each {k} {measure}")
         rows, done, state, clock = run(thetas, carry.draw.tasks, carry.state, carry.clock, carry.keys.data)
         return from_rows(rows)._replace(done=done), Carry(carry.draw, state, clock, carry.keys)
-
-
-def _batch_of_one(row: Any) -> Any:
-    return tree.map_tensors(lambda leaf: leaf[None], row)
-
-
-def _first(batch: Any) -> Any:
-    return tree.map_tensors(lambda leaf: leaf[0], batch)
 
 
 def _unstacked(thetas: Any) -> Sequence[Any]:

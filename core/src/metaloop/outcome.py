@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from metaloop.key import Key
+
+Measure = Literal["each", "end"]
+"""When lives in a window are evaluated: after each inner step (the mean counts), or at the window's end."""
 
 Tasks = TypeVar("Tasks")
 State = TypeVar("State")
@@ -75,9 +78,9 @@ class Outcome(NamedTuple):
 
 
 def outcome(
-    loss: Tensor | None = None,
-    fitness: Tensor | None = None,
-    metrics: Mapping[str, Tensor] | None = None,
+    loss: Tensor | float | None = None,
+    fitness: Tensor | float | None = None,
+    metrics: Mapping[str, Tensor | float] | None = None,
     *,
     info: Sequence[Any] | None = None,
 ) -> Outcome:
@@ -86,12 +89,19 @@ def outcome(
     Raises:
         TypeError: neither is given.
     """
-    if loss is None and fitness is None:
-        raise TypeError("an outcome needs a loss or a fitness")
-    if loss is None:
-        assert fitness is not None
+    if loss is not None:
+        loss = _tensor(loss)
+        fitness = -loss.detach() if fitness is None else _tensor(fitness)
+    elif fitness is not None:
+        fitness = _tensor(fitness)
         loss = -fitness
-    return Outcome(loss, -loss.detach() if fitness is None else fitness, dict(metrics or {}), info=info)
+    else:
+        raise TypeError("an outcome needs a loss or a fitness")
+    return Outcome(loss, fitness, {name: _tensor(value) for name, value in (metrics or {}).items()}, info=info)
+
+
+def _tensor(value: Tensor | float) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.get_default_dtype())
 
 
 class Carry(NamedTuple, Generic[Tasks, State]):

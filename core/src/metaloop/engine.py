@@ -1,0 +1,139 @@
+"""Runs a learner's lives: batched, chunked, compiled or spread, with or without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from metaloop import tree
+from metaloop.compiling import Compiled
+from metaloop.executors import AnyExecutor, InProcess
+from metaloop.key import Key
+from metaloop.learner import AnyLearner, PerObject, Rows, from_rows, to_rows
+from metaloop.outcome import Budget, Carry, Measure, Outcome
+
+
+@dataclass
+class Meter:
+    """Counts what is spent; shared by an objective and those made fresh from it."""
+
+    spent: Budget = field(default_factory=Budget)
+
+    def count(self, evaluations: int, inner_steps: int) -> None:
+        """Add to what is spent."""
+        self.spent = self.spent.plus(evaluations, inner_steps)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a learner's lives are run: built once per experiment, so that compiled functions last."""
+
+    learner: AnyLearner
+    executor: AnyExecutor = field(default_factory=InProcess)
+    chunk: int | None = None
+    """Tasks at a time in gradients, where memory is short."""
+    compiled: Compiled = field(default_factory=Compiled)
+
+    def __post_init__(self) -> None:
+        """Build cached modules before anything is traced."""
+        assert self.learner.warmed
+
+    def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
+        """Whole lives without a graph."""
+        with torch.no_grad():
+            if isinstance(self.learner, PerObject):
+                spread = None if isinstance(self.executor, InProcess) else self.executor.map
+                return self.learner.live(theta, tasks, keys, spread=spread)[0]
+            out: Outcome = self.compiled(self._outcome, "live")(theta, tasks, keys.data, self.learner.longest(tasks))
+            return out
+
+    def _outcome(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> Outcome:
+        return self.learner.live(theta, tasks, Key(keys), longest)[0]
+
+    def _loss(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> tuple[Tensor, Rows]:
+        rows = to_rows(self._outcome(theta, tasks, keys, longest))
+        return rows[0].mean(), rows
+
+    def grad(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Outcome]:
+        """Gradient of the mean loss over tasks."""
+        one: Callable[..., tuple[Any, Rows]] = self.compiled(grad(self._loss, has_aux=True), "grad")
+        n = tree.length(tasks)
+        if self.chunk is None or self.chunk >= n:
+            gradient, rows = one(theta, tasks, keys.data, self.learner.longest(tasks))
+            return gradient, from_rows(rows)
+        total, parts = None, []
+        for start in range(0, n, self.chunk):
+            rows_of = slice(start, min(start + self.chunk, n))
+            part = tree.index(tasks, rows_of)
+            gradient, rows = one(theta, part, keys.data[rows_of], self.learner.longest(part))
+            share = (rows_of.stop - start) / n
+            if total is None:
+                total = tree.tree_map(torch.zeros_like, gradient)
+            total = tree.tree_map(partial(torch.add, alpha=share), total, gradient)
+            parts.append(rows)
+        return total, from_rows(tree.concatenate(parts))
+
+    def many(self, thetas: Any, tasks: Any, keys: Key, each: bool, chunk: int | None) -> Outcome:
+        """Stacked thetas on all tasks, or candidate i on task i."""
+
+        longest = self.learner.longest(tasks)
+
+        def everywhere(theta: Any, tasks: Any, keys: Tensor) -> Rows:
+            return to_rows(self._outcome(theta, tasks, keys, longest))
+
+        def alone(theta: Any, task: Any, key: Tensor) -> Rows:
+            rows: Rows = first(everywhere(theta, batch_of_one(task), key[None]))
+            return rows
+
+        with torch.no_grad():
+            over = vmap(alone if each else everywhere, in_dims=0 if each else (0, None, None), chunk_size=chunk)
+            run = self.compiled(over, f"many {each} {chunk} {longest}")
+            return from_rows(run(thetas, tasks, keys.data))
+
+    @overload
+    def window(
+        self, theta: Any, carry: Carry[Any, Any], k: int, measure: Measure
+    ) -> tuple[Outcome, Carry[Any, Any]]: ...
+    @overload
+    def window(
+        self, theta: Any, carry: Carry[Any, Any], k: int, measure: Literal["ended"]
+    ) -> tuple[Outcome | None, Carry[Any, Any]]: ...
+    def window(
+        self, theta: Any, carry: Carry[Any, Any], k: int, measure: str
+    ) -> tuple[Outcome | None, Carry[Any, Any]]:
+        """`k` inner steps of all lives, differentiable in theta.
+
+        The outcome is the mean over evaluations after `each` step, that at the `end`, or None unless a life `ended`.
+        """
+        learner, (draw, state, clock, keys) = self.learner, carry
+        seen: list[Rows] = []
+        for i in range(k):
+            state, clock = learner.carry_on(theta, state, draw.tasks, clock, keys)
+            if measure == "each" and i < k - 1:
+                seen.append(to_rows(learner.measure(theta, state, draw.tasks, clock, keys)))
+        after = Carry(draw, state, clock, keys)
+        ended = clock.step >= clock.lifetime
+        if measure == "ended" and not bool(ended.any()):
+            return None, after
+        last = learner.measure(theta, state, draw.tasks, clock, keys)
+        rows = to_rows(last)
+        if seen:
+            rows = tree.tree_map(lambda *each: torch.stack(each).mean(0), *seen, rows)
+        done = ended if last.done is None else ended | last.done
+        return Outcome(*rows, done=done, info=last.info), after
+
+
+def batch_of_one(row: Any) -> Any:
+    """A row as a batch of length one."""
+    return tree.map_tensors(lambda leaf: leaf[None], row)
+
+
+def first(batch: Any) -> Any:
+    """The only row of a batch of length one."""
+    return tree.map_tensors(lambda leaf: leaf[0], batch)
