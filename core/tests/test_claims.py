@@ -181,12 +181,12 @@ def test_a_record_comes_back_as_it_was(report: VerifyReport, tmp_path: Path) -> 
     assert loaded.to_json() == report.to_json()
     assert loaded.results[0] == report.results[0]
     assert loaded.results[1].treatment[4] == math.inf
-    json.loads((table.parent / "claims.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+    json.loads((table.parent / "claims.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)  # strict JSON
     assert json.loads(report.results[0].to_json())["verdict"] == "holds"
 
 
 def test_the_record_shows_what_a_reader_needs(report: VerifyReport, tmp_path: Path) -> None:
-    text = record(report, tmp_path).read_text()
+    text = record(report, tmp_path).read_text(encoding="utf-8")
     assert text == markdown(report)
     for needed in ("two is more than one", "Table 1", "5 seeds", "Student t", "**holds**", "**broke**: ZeroDivision"):
         assert needed in text

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from metaloop import disk
 from metaloop.claims.model import VerifyReport
 from metaloop.claims.table import markdown
 from metaloop.errors import DataError, UserError
@@ -30,8 +28,8 @@ def record(report: VerifyReport, folder: Path | str) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / JSON_NAME, report.to_json() + "\n")
-        _replace(folder / MARKDOWN_NAME, markdown(report))
+        disk.replace(folder / JSON_NAME, f"{report.to_json()}\n".encode())
+        disk.replace(folder / MARKDOWN_NAME, markdown(report).encode())
     except OSError as error:
         raise UserError(f"the claims can't be recorded in {str(folder)!r}: {error.strerror or error}") from error
     return folder / MARKDOWN_NAME
@@ -48,19 +46,3 @@ def load_record(folder: Path | str) -> VerifyReport:
         problem = error.errors()[0]
         at = ".".join(str(part) for part in problem["loc"]) or "the file"
         raise DataError(f"{str(path)!r} is not a record of claims: {at}: {problem['msg']}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write aside, fsync, rename: a reader sees the old file or the new one."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp's 0600 would make a committed file unreadable to others
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
