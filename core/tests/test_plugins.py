@@ -102,10 +102,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         more=", components=("
         "Part('good/x', 'learner', 'metaloop_good.parts:X'), Part('good/y', 'learner', 'metaloop_good.parts:Y'),"
         "Part('good/z', 'tasks', 'metaloop_good.needy:Z'), Part('good/f', 'tasks', 'metaloop_good.parts:f'),"
-        "Part('good/path', 'tasks', 'metaloop_good.parts:Path')),"
+        "Part('good/moved', 'tasks', 'metaloop_good.parts:Moved')),"
         "jobs=(Job('good', 'metaloop_good.parts:f'),), hooks='metaloop_good.listen'",
         modules={
-            "parts": "from pathlib import Path\nclass X: pass\ndef f(profile): return profile\n",
+            "parts": "from metaloop_good.inner import Moved\nclass X: pass\ndef f(profile): return profile\n",
+            "inner": "class Moved: pass\n",
             "needy": "import notinstalled_pkg\nclass Z: pass\n",
             "listen": HOOKS.format(hook="run_started"),
         },
@@ -237,6 +238,13 @@ def test_the_allow_list(site: Path) -> None:
     assert out["resolve"][0] == "PluginError"
     assert "METALOOP_PLUGINS" in out["resolve"][1]
 
+    own = (
+        "from metaloop.manifest import Plugin\n"
+        "with plugins.registered(Plugin('absent', '')):\n"
+        "    out = [r.status for r in plugins.discover() if r.name == 'absent']"
+    )
+    assert fresh(site, own, allowed="absent") == ["ok"]
+
     nobody = fresh(site, code, allowed="")
     assert nobody["good"][0] == "blocked"
     assert nobody["imported"] == []
@@ -256,7 +264,7 @@ REFUSED = [
         ["'good' (metaloop-good 1.2)", "'notinstalled_pkg', which is not installed"],
     ),
     ("resolve('good/f')", "PluginError", ["not a class"]),
-    ("resolve('good/path')", "PluginError", ["'pathlib:Path'"]),
+    ("resolve('good/moved')", "PluginError", ["'metaloop_good.inner:Moved'"]),
     ("job('goo')", "UnknownName", ["job", "Did you mean 'good'?"]),
     ("job('raises')", "PluginError", ["no licence found"]),
     ("get_plugin('goood')", "UnknownName", ["Did you mean 'good'?"]),
