@@ -246,9 +246,8 @@ class Predicts(Protocol):
 class HasModule(Protocol):
     """A learner whose theta is the parameters of an `nn.Module`."""
 
-    @property
-    def module(self) -> nn.Module:
-        """The module's skeleton (its parameters' values mean nothing)."""
+    def module_for(self, spec: Spec) -> nn.Module:
+        """A module whose parameters are named as theta is (their values mean nothing)."""
         ...
 
 

@@ -1,0 +1,209 @@
+"""Runs an experiment: loads, advances, saves, reports."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaloop import tree
+from metaloop.errors import DivergedError
+from metaloop.experiment import Experiment, Progress
+from metaloop.hooks import Hooks, load_hooks
+from metaloop.outcome import Outcome
+from metaloop.result import Result
+from metaloop.saving import load_progress, save_progress
+from metaloop.show import Bar
+from metaloop.store import Run
+
+_FLUSH_SECONDS = 0.5
+_FLUSH_ROWS = 2000
+
+
+def run_experiment(
+    experiment: Experiment,
+    until: int | None,
+    run: Run | None,
+    root: Path | None,
+    max_seconds: float | None,
+    quiet: bool,
+    listeners: Sequence[object] | Hooks,
+) -> Result:
+    """What `Experiment.run` does; the arguments are its."""
+    experiment.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
+    if run is None:
+        run = Run.create(experiment.model_dump(mode="json"), name=experiment.name, root=root, seed=experiment.seed)
+    with run.lock():
+        hooks = listeners if isinstance(listeners, Hooks) else load_hooks(listeners)
+        return _Loop(experiment, run, hooks, quiet).go(until, max_seconds)
+
+
+@dataclass
+class _Loop:
+    experiment: Experiment
+    run: Run
+    hooks: Hooks
+    quiet: bool
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    last_flush: float = field(default_factory=time.monotonic)
+    latest: dict[str, float] = field(default_factory=dict)
+    """The last losses that were flushed, for the progress bar."""
+
+    def go(self, until: int | None, max_seconds: float | None) -> Result:
+        experiment, run, started = self.experiment, self.run, time.monotonic()
+        progress = load_progress(run.folder("checkpoints"), experiment) or experiment.begin()
+        run.cut(progress.step)
+        end = experiment.total_steps if until is None else min(until, experiment.total_steps)
+        run.set_status("running")
+        self.hooks.run_started(run=run)
+        status = "failed"
+        try:
+            with _Interrupts() as interrupts, Bar(experiment.name, end, progress.step, self.quiet) as bar:
+                status, progress, first = self._advance(progress, end, started, max_seconds, interrupts, bar)
+            summary = self._summary(progress, time.monotonic() - started, first)
+            if status == "interrupted":
+                raise KeyboardInterrupt
+            run.write_result(summary)
+            run.set_status(status)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            reason = {} if isinstance(error, KeyboardInterrupt) else {"error": f"{type(error).__name__}: {error}"}
+            run.set_status(status, **reason)
+            self.hooks.run_ended(run=run, status=status, summary=reason)
+            raise
+        self.hooks.run_ended(run=run, status=status, summary=summary)
+        return Result(experiment, run, progress)
+
+    def _advance(
+        self,
+        progress: Progress,
+        end: int,
+        started: float,
+        max_seconds: float | None,
+        interrupts: _Interrupts,
+        bar: Bar,
+    ) -> tuple[str, Progress, float | None]:
+        """Step to the end, or until something stops it: (status, progress, seconds until the first step ended)."""
+        experiment, first, saved = self.experiment, None, progress.step
+        while progress.step < end and not experiment.out_of_budget(progress.spent):
+            progress = experiment.advance(progress)
+            step = progress.step
+            if first is None:
+                first = time.monotonic() - started
+            if progress.outcome is not None and step % experiment.log_every == 0:
+                self._note(progress, progress.outcome)
+            if experiment.eval_tasks and experiment.eval_every and step % experiment.eval_every == 0:
+                self._evaluate(progress)
+            if step % experiment.checkpoint_interval == 0:
+                self._save(progress)
+                saved = step
+            if time.monotonic() - self.last_flush > _FLUSH_SECONDS or len(self.rows) >= _FLUSH_ROWS:
+                self._flush()
+            bar.at(step, self.latest)
+            if interrupts.asked or (max_seconds is not None and time.monotonic() - started > max_seconds):
+                if step < end:
+                    self._save(progress)
+                    return "interrupted" if interrupts.asked else "stopped", progress, first
+        finished = progress.step >= experiment.total_steps or experiment.out_of_budget(progress.spent)
+        every = experiment.eval_every
+        if experiment.eval_tasks and finished and (every is None or progress.step % every or progress.step == 0):
+            self._evaluate(progress)
+            saved = -1
+        if saved != progress.step or progress.step == 0:
+            self._save(progress)
+        self._flush()
+        return "finished" if finished else "stopped", progress, first
+
+    def _note(self, progress: Progress, outcome: Outcome, prefix: str = "") -> None:
+        """Remember a row; its values stay on the device until they are flushed."""
+        means = {prefix + name: value for name, value in outcome.means().items()}
+        spent = {} if prefix else progress.spent._asdict()
+        self.rows.append({"step": progress.step, "time": time.time(), **means, **spent})
+
+    def _evaluate(self, progress: Progress) -> None:
+        outcome = self.experiment.evaluate(progress.theta, family=progress.family)
+        self._note(progress, outcome, "eval/")
+
+    def _flush(self) -> None:
+        """Write the rows; a loss that is not finite stops the run here, with the step where it first was so."""
+        self.last_flush = time.monotonic()
+        rows, self.rows = _on_host(self.rows), []
+        bad = next((row for row in rows if not math.isfinite(row.get("loss", row.get("eval/loss", 0.0)))), None)
+        if bad is not None:
+            rows = [row for row in rows if row["step"] < bad["step"]]
+        if rows:
+            self.latest = {name: value for row in rows for name, value in row.items() if name.endswith("loss")}
+            self.run.log(rows)
+            self.hooks.steps_ended(run=self.run, rows=rows)
+        if bad is not None:
+            self._diverged(bad["step"], "the loss")
+
+    def _save(self, progress: Progress) -> None:
+        self._flush()
+        if not tree.all_finite(leaf for leaf in tree.leaves(progress.theta) if isinstance(leaf, Tensor)):
+            self._diverged(progress.step, "theta")
+        self.run.sync()
+        path = save_progress(self.run.folder("checkpoints"), progress)
+        self.hooks.checkpoint_saved(run=self.run, step=progress.step, path=path)
+
+    def _diverged(self, step: int, what: str) -> None:
+        from metaloop import checkpoint
+
+        kept = checkpoint.stored(self.run.folder("checkpoints"))
+        raise DivergedError(step, what, str(kept[0]) if kept else None)
+
+    def _summary(self, progress: Progress, seconds: float, first: float | None) -> dict[str, Any]:
+        """The closing numbers: the last row of each metric, what was spent, and how fast it went."""
+        last: dict[str, Any] = {}
+        for row in self.run.history():
+            last.update(row)
+        summary = {name: value for name, value in last.items() if name not in ("step", "time")}
+        summary |= {"steps": progress.step, "seconds": seconds, "first_step_seconds": first, **progress.spent._asdict()}
+        if self.experiment.torch_device.type == "cuda":
+            summary["peak_memory_bytes"] = torch.cuda.max_memory_allocated(self.experiment.torch_device)
+        return summary
+
+
+def _on_host(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with plain numbers: one transfer from the device for all of them."""
+    tensors = [value for row in rows for value in row.values() if isinstance(value, Tensor)]
+    if not tensors:
+        return rows
+    numbers: Iterator[float] = iter(torch.stack([t.double() for t in tensors]).tolist())
+    return [
+        {name: next(numbers) if isinstance(value, Tensor) else value for name, value in row.items()} for row in rows
+    ]
+
+
+class _Interrupts:
+    """Turns the first Ctrl-C (or SIGTERM) into a request to stop after the current step; the second one is raised."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        warnings.warn("stopping after this step and a checkpoint (once more: at once)", stacklevel=2)

@@ -1,0 +1,185 @@
+"""Named stages, each an experiment or a function of the earlier results; a finished stage is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from metaloop.component import Component, Options
+from metaloop.errors import UserError
+from metaloop.experiment import Experiment
+from metaloop.hooks import Hooks, load_hooks
+from metaloop.result import Result, load
+from metaloop.stage import Context, Stage
+from metaloop.store import Run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class FunctionStage(Stage):
+    """A plain Python function as a stage; it can't be written to a run file."""
+
+    function: Callable[[Context], Mapping[str, Any]] = Field(description="called with the stage's context")
+
+    def run(self, context: Context) -> Mapping[str, Any]:
+        """Call the function."""
+        return self.function(context)
+
+
+class Stages(Options):
+    """Stages by name, in order."""
+
+    __slots__ = ()
+
+
+def _stage(name: str, value: Any) -> Component:
+    """An experiment or a stage from itself, a function, or its dump."""
+    if isinstance(value, Experiment | Stage):
+        return value
+    if isinstance(value, Mapping):
+        if value.get("component") == Experiment.component_id():
+            return Experiment.model_validate(value)
+        if "component" in value and "function" not in value:
+            return Stage.model_validate(value)
+        raise UserError(f"stages.{name}: is a Python function: run the script that defines it")
+    if callable(value):
+        return FunctionStage(function=value)
+    raise UserError(f"stages.{name}: must be an Experiment, a Stage or a function, not {type(value).__name__}")
+
+
+class Pipeline(Component):
+    """Named stages in order. Its seed and device hold for every stage."""
+
+    name: str = Field("pipeline", pattern=r"^[A-Za-z0-9][\w./-]*$", description="what runs are called")
+    stages: Stages = Field(description="experiments, stages or functions by name, in order")
+    seed: int = Field(0, ge=0, description="names every random draw of the run")
+    device: str = Field("auto", description="`auto` takes CUDA where there is one; else a torch device")
+
+    @classmethod
+    def component_id(cls) -> str:
+        """What run files call a pipeline."""
+        return "pipeline"
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _load_stages(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError("must map names to stages")
+        return Stages({name: _stage(name, stage) for name, stage in value.items()})
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> Self:
+        for name, stage in self.stages.items():
+            if isinstance(stage, Experiment) and stage.seed not in (0, self.seed):
+                raise UserError(f"stages.{name}.seed: a pipeline has one seed for all stages: set the pipeline's")
+        return self
+
+    def run(
+        self,
+        *,
+        run: Run | None = None,
+        root: Path | None = None,
+        quiet: bool = False,
+        hooks: Sequence[object] = (),
+    ) -> PipelineResult:
+        """Run the stages that are not finished yet; arguments as for `Experiment.run`."""
+        parts: dict[str, Component] = {}
+        for name, stage in self.stages.items():
+            held = isinstance(stage, Experiment)
+            parts[name] = stage.but(name=name, seed=self.seed, device=self.device) if held else stage
+        if run is None:
+            run = Run.create(self.model_dump(mode="json"), name=self.name, root=root, kind="pipeline", seed=self.seed)
+        with run.lock():
+            listeners = load_hooks(hooks)
+            run.set_status("running")
+            listeners.run_started(run=run)
+            results: dict[str, Any] = {}
+            closing: list[RenderableType] = []
+            try:
+                for name, stage in parts.items():
+                    if isinstance(stage, Experiment):
+                        results[name] = run_part(run, name, stage, listeners, quiet)
+                    else:
+                        assert isinstance(stage, Stage)
+                        results[name] = self._run_stage(name, stage, run, results, listeners, quiet, closing)
+            except BaseException as error:
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                reason = {} if status == "interrupted" else {"error": f"{type(error).__name__}: {error}"}
+                run.set_status(status, **reason)
+                listeners.run_ended(run=run, status=status, summary=reason)
+                raise
+            summary = {name: _summary(result) for name, result in results.items()}
+            run.write_result(summary)
+            run.set_status("finished")
+            listeners.run_ended(run=run, status="finished", summary=summary)
+        return PipelineResult(self, run, results, tuple(closing))
+
+    def _run_stage(
+        self,
+        name: str,
+        stage: Stage,
+        run: Run,
+        results: Mapping[str, Any],
+        hooks: Hooks,
+        quiet: bool,
+        closing: list[RenderableType],
+    ) -> Mapping[str, Any]:
+        part = run.child(name, stage.model_dump(mode="json"), kind="stage")
+        done = part.result()
+        if part.status == "finished" and done is not None:
+            return done
+        device = _device(self.device)
+        context = Context(name, part, run, dict(results), self.seed, device, hooks, quiet, closing)
+        part.set_status("running")
+        part.write_result(dict(stage.run(context)))
+        part.set_status("finished")
+        return part.result() or {}
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What a pipeline leaves behind."""
+
+    pipeline: Pipeline
+    run: Run
+    results: Mapping[str, Any]
+    """By stage: a `Result` for an experiment, the stored mapping for a stage."""
+    closing: tuple[RenderableType, ...] = ()
+    """What stages wanted printed at the end."""
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.run.path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The closing numbers by stage."""
+        return dict(self.run.result() or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.results[name]
+
+
+def run_part(parent: Run, name: str, experiment: Experiment, hooks: Hooks, quiet: bool) -> Result:
+    """Run an experiment as a part of another run: begun ones are resumed, finished ones loaded."""
+    from metaloop.loop import run_experiment
+
+    part = parent.child(name, experiment.model_dump(mode="json"), kind="experiment", seed=experiment.seed)
+    if part.status == "finished":
+        return load(part, experiment)
+    return run_experiment(experiment, None, part, None, None, quiet, hooks)
+
+
+def _summary(result: Any) -> Any:
+    return result.summary if isinstance(result, Result) else result
+
+
+def _device(name: str) -> torch.device:
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
