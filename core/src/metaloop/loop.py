@@ -110,10 +110,10 @@ class _Loop:
             if time.monotonic() - self.last_flush > _FLUSH_SECONDS or len(self.rows) >= _FLUSH_ROWS:
                 self._flush()
             bar.at(step, self.latest)
-            if interrupts.asked or (max_seconds is not None and time.monotonic() - started > max_seconds):
-                if step < end:
-                    self._save(progress)
-                    return "interrupted" if interrupts.asked else "stopped", progress, first
+            late = max_seconds is not None and time.monotonic() - started > max_seconds
+            if (interrupts.asked or late) and step < end:
+                self._save(progress)
+                return "interrupted" if interrupts.asked else "stopped", progress, first
         finished = progress.step >= experiment.total_steps or experiment.out_of_budget(progress.spent)
         every = experiment.eval_every
         if experiment.eval_tasks and finished and (every is None or progress.step % every or progress.step == 0):

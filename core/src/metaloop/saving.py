@@ -43,12 +43,12 @@ def _revived(experiment: Experiment, progress: Progress) -> Carry[Any, Any]:
     carry = progress.carry
     with torch.no_grad(), experiment.scope():
         twin = experiment.learner.begin(progress.theta, carry.draw.tasks, carry.keys.fold("begin"))
-    state = tree.pytree.tree_map(_told, carry.state, twin, is_leaf=lambda leaf: isinstance(leaf, LiveState))
+    state = tree.tree_map(_told, carry.state, twin, is_leaf=_is_live)
     return Carry(carry.draw, state, carry.clock, carry.keys)
 
 
 def _told(saved: Any, twin: Any) -> Any:
-    if not isinstance(saved, LiveState):
+    if not _is_live(saved):
         return saved
     twin.load_state_dict(saved.state)
     return twin
@@ -59,5 +59,9 @@ def _frozen(leaf: Any) -> Any:
 
 
 def _has_live(state: Any) -> bool:
-    found = tree.pytree.tree_leaves(state, is_leaf=lambda leaf: isinstance(leaf, LiveState))
-    return any(isinstance(leaf, LiveState) for leaf in found)
+    found = tree.leaves(state, is_leaf=_is_live)
+    return any(_is_live(leaf) for leaf in found)
+
+
+def _is_live(leaf: Any) -> bool:
+    return isinstance(leaf, LiveState)

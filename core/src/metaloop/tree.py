@@ -16,15 +16,15 @@ from torch.utils import _pytree as pytree
 T = TypeVar("T")
 
 
-def leaves(tree: Any) -> list[Any]:
-    """The leaves of a tree, in a fixed order."""
-    found: list[Any] = pytree.tree_leaves(tree)
+def leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
+    """The leaves of a tree, in a fixed order; what `is_leaf` accepts is not looked into."""
+    found: list[Any] = pytree.tree_leaves(tree, is_leaf=is_leaf)
     return found
 
 
-def tree_map(fn: Callable[..., Any], tree: T, *others: Any) -> T:
-    """Apply `fn` to corresponding leaves."""
-    mapped: T = pytree.tree_map(fn, tree, *others)
+def tree_map(fn: Callable[..., Any], tree: T, *others: Any, is_leaf: Callable[[Any], bool] | None = None) -> T:
+    """Apply `fn` to corresponding leaves; what `is_leaf` accepts is not looked into."""
+    mapped: T = pytree.tree_map(fn, tree, *others, is_leaf=is_leaf)
     return mapped
 
 
