@@ -1,0 +1,77 @@
+"""Checks, run in the workspace's own environment: `uv run nox -s tests`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"  # `uv run` has made the environment
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+SOURCES = ["core/src", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/*/src"))]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test of every package, in parallel; arguments go to pytest."""
+    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """`mypy --strict` on every package."""
+    session.run("mypy", *SOURCES)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure beside peers, one benchmark at a time; names pick some: `nox -s bench -- meta_gradient`."""
+    for script in sorted(ROOT.glob("tests/benchmarks/bench_*.py")):
+        if not session.posargs or any(name in script.stem for name in session.posargs):
+            session.run("python", str(script), env=ONE_THREAD)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """A wheel of every package, in `dist/`."""
+    session.run("uv", "build", "--all-packages", "--wheel", "--out-dir", "dist", external=True)
+
+
+@nox.session
+def pin(session: nox.Session) -> None:
+    """Rewrite the exact versions in the root's `[tool.uv] constraint-dependencies` to the newest that resolve."""
+    path = ROOT / "pyproject.toml"
+    before = path.read_text()
+    try:
+        path.write_text(_with_constraints(before, []))
+        export = ["uv", "export", "--quiet", "--upgrade", "--all-groups", "--all-extras", "--no-hashes"]
+        lines = subprocess.run(
+            [*export, "--no-emit-workspace", "--no-annotate", "--no-header"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        ).stdout.splitlines()  # fmt: skip
+        pins = sorted({line.strip() for line in lines if "==" in line and not line.startswith(("-e", "."))})
+        path.write_text(_with_constraints(before, pins))
+    except BaseException:
+        path.write_text(before)
+        raise
+    session.log(f"{len(pins)} versions pinned; run `uv run nox -s tests`")
+
+
+def _with_constraints(text: str, pins: list[str]) -> str:
+    items = "".join(f"    {pin!r},\n" for pin in pins)
+    block = f"constraint-dependencies = [\n{items}]" if pins else "constraint-dependencies = []"
+    return re.sub(
+        r"constraint-dependencies = \[.*?^\]|constraint-dependencies = \[\]", lambda _: block, text, flags=re.M | re.S
+    )
