@@ -194,4 +194,10 @@ def _dumped(value: Any, mode: str) -> Any:
     if isinstance(value, tuple):
         items = tuple(_dumped(item, mode) for item in value)
         return list(items) if mode == "json" else items
-    return pydantic_core.to_jsonable_python(value, fallback=dict) if mode == "json" else value
+    if isinstance(value, Mapping):
+        return {key: _dumped(item, mode) for key, item in value.items()}
+    if mode != "json":
+        return value
+    if isinstance(value, types.FunctionType):  # said for the reader: a run file with one is not loaded again
+        return f"{value.__module__}:{value.__qualname__}"
+    return pydantic_core.to_jsonable_python(value)

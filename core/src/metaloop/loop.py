@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ from metaloop.outcome import Outcome
 from metaloop.result import Result
 from metaloop.saving import load_progress, save_progress
 from metaloop.show import Bar
-from metaloop.store import Run
+from metaloop.store import Run, Status
 
 _FLUSH_SECONDS = 0.5
 _FLUSH_ROWS = 2000
@@ -48,6 +49,15 @@ def run_experiment(
         return _Loop(experiment, run, hooks, quiet).go(until, max_seconds)
 
 
+def broke(run: Run, hooks: Hooks, error: BaseException) -> None:
+    """Note that a run was interrupted or failed, where the disk still takes it, and tell listeners."""
+    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    reason = {} if status == "interrupted" else {"error": f"{type(error).__name__}: {error}"}
+    with suppress(OSError):
+        run.set_status(status, **reason)
+    hooks.run_ended(run=run, status=status, summary=reason)
+
+
 @dataclass
 class _Loop:
     experiment: Experiment
@@ -66,7 +76,6 @@ class _Loop:
         end = experiment.total_steps if until is None else min(until, experiment.total_steps)
         run.set_status("running")
         self.hooks.run_started(run=run)
-        status = "failed"
         try:
             with _Interrupts() as interrupts, Bar(experiment.name, end, progress.step, self.quiet) as bar:
                 status, progress, first = self._advance(progress, end, started, max_seconds, interrupts, bar)
@@ -76,10 +85,7 @@ class _Loop:
             run.write_result(summary)
             run.set_status(status)
         except BaseException as error:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            reason = {} if isinstance(error, KeyboardInterrupt) else {"error": f"{type(error).__name__}: {error}"}
-            run.set_status(status, **reason)
-            self.hooks.run_ended(run=run, status=status, summary=reason)
+            broke(run, self.hooks, error)
             raise
         self.hooks.run_ended(run=run, status=status, summary=summary)
         return Result(experiment, run, progress)
@@ -92,7 +98,7 @@ class _Loop:
         max_seconds: float | None,
         interrupts: _Interrupts,
         bar: Bar,
-    ) -> tuple[str, Progress, float | None]:
+    ) -> tuple[Status, Progress, float | None]:
         """Step to the end, or until something stops it: (status, progress, seconds until the first step ended)."""
         experiment, first, saved = self.experiment, None, progress.step
         while progress.step < end and not experiment.out_of_budget(progress.spent):

@@ -14,6 +14,7 @@ from metaloop.component import Component, Options
 from metaloop.errors import UserError
 from metaloop.experiment import Experiment
 from metaloop.hooks import Hooks, load_hooks
+from metaloop.loop import broke, run_experiment
 from metaloop.result import Result, load
 from metaloop.stage import Context, Stage
 from metaloop.store import Run
@@ -109,10 +110,7 @@ class Pipeline(Component):
                         assert isinstance(stage, Stage)
                         results[name] = self._run_stage(name, stage, run, results, listeners, quiet, closing)
             except BaseException as error:
-                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                reason = {} if status == "interrupted" else {"error": f"{type(error).__name__}: {error}"}
-                run.set_status(status, **reason)
-                listeners.run_ended(run=run, status=status, summary=reason)
+                broke(run, listeners, error)
                 raise
             summary = {name: _summary(result) for name, result in results.items()}
             run.write_result(summary)
@@ -169,8 +167,6 @@ class PipelineResult:
 
 def run_part(parent: Run, name: str, experiment: Experiment, hooks: Hooks, quiet: bool) -> Result:
     """Run an experiment as a part of another run: begun ones are resumed, finished ones loaded."""
-    from metaloop.loop import run_experiment
-
     part = parent.child(name, experiment.model_dump(mode="json"), kind="experiment", seed=experiment.seed)
     if part.status == "finished":
         return load(part, experiment)

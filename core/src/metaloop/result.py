@@ -115,7 +115,7 @@ class Predictor:
         episode = Episode(x, y, x, y)
         keys = self.experiment.root.fold("predict", seed).split(1)
         with torch.no_grad(), self.experiment.scope():
-            _, state = learner.live(self.theta, episode, keys)  # type: ignore[attr-defined]
+            _, state = learner.live(self.theta, episode, keys)
         return Adapted(self, state, keys)
 
 
