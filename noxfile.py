@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -70,7 +71,7 @@ def pin(session: nox.Session) -> None:
 
 
 def _with_constraints(text: str, pins: list[str]) -> str:
-    items = "".join(f"    {pin!r},\n" for pin in pins)
+    items = "".join(f"    {json.dumps(pin)},\n" for pin in pins)
     block = f"constraint-dependencies = [\n{items}]" if pins else "constraint-dependencies = []"
     return re.sub(
         r"constraint-dependencies = \[.*?^\]|constraint-dependencies = \[\]", lambda _: block, text, flags=re.M | re.S
