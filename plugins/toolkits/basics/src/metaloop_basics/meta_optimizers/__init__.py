@@ -1,0 +1,1 @@
+"""Meta-optimizers: how meta-parameters improve from one outer step to the next."""
