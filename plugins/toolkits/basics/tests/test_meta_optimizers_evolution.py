@@ -10,7 +10,7 @@ from metaloop.key import Key
 from metaloop.skeleton import decode, encode
 from metaloop_basics.meta_optimizers.evolution import EvolutionStrategy, PersistentES, RandomSearch
 from metaloop_basics.meta_optimizers.gradient import TruncatedGradient
-from metaloop_basics.meta_optimizers.population import normal_like, shaped
+from metaloop_basics.meta_optimizers.population import normal_like, shaped, weighted
 from pydantic import ValidationError
 
 from .toys import Bowls, Distance, Effort, Guess, Points, Theta, Walk, objective
@@ -55,6 +55,13 @@ def test_chunks_change_nothing() -> None:
         for meta in (whole, chunked)
     )
     torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+
+
+def test_estimates_keep_thetas_precision_under_autocast() -> None:
+    noise = {"a": torch.randn(6, 50)}
+    plain = weighted(noise, torch.arange(6.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(weighted(noise, torch.arange(6.0)), plain, rtol=0, atol=0)
 
 
 def test_es_is_a_function_of_its_key() -> None:

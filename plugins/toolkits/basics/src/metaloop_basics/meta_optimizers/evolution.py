@@ -48,8 +48,8 @@ class EvolutionStrategy(Descent[DescentState]):
 
     @classmethod
     def example(cls) -> Self:
-        """Two pairs."""
-        return cls(population=4)
+        """A few pairs, and a rate high enough to see progress in a few steps."""
+        return cls(population=16, lr=0.05)
 
     def begin(self, theta: Theta, key: Key) -> DescentState:
         """The torch optimizer's first state."""
@@ -113,6 +113,11 @@ class PersistentES(Descent[PersistentState]):
     window: int = Field(default=10, ge=1, description="inner steps per outer step")
     measure: Measure = Field(default="each", description="fitness after each inner step, or at the window's end alone")
 
+    @classmethod
+    def example(cls) -> Self:
+        """Windows of two steps."""
+        return cls(lr=0.05, sigma=0.1, window=2)
+
     def check(self, learner: AnyLearner) -> None:
         """Accept learners that run under stacked thetas and take inner steps."""
         needs_tensors(self, learner)
@@ -161,8 +166,8 @@ class RandomSearch(MetaOptimizer[Theta, dict[str, Any]]):
 
     @classmethod
     def example(cls) -> Self:
-        """Two candidates."""
-        return cls(candidates=2)
+        """A few candidates, far enough apart to see progress in a few steps."""
+        return cls(candidates=8, sigma=0.2)
 
     def step(
         self, theta: Theta, state: dict[str, Any], objective: Objective[Theta], key: Key

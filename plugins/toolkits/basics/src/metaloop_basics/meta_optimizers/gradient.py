@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 from metaloop.errors import Incompatible
 from metaloop.key import Key
@@ -17,6 +17,11 @@ from metaloop_basics.meta_optimizers.descent import Descent, DescentState, Theta
 
 class Gradient(Descent[DescentState]):
     """Follow the gradient of the mean loss through whole lives (MAML's outer loop, Finn et al. 2017)."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """A rate high enough to see progress in a few steps."""
+        return cls(lr=0.05)
 
     def check(self, learner: AnyLearner) -> None:
         """Accept learners that can be differentiated."""
@@ -50,6 +55,11 @@ class TruncatedGradient(Descent[TruncatedState]):
 
     window: int = Field(default=10, ge=1, description="inner steps differentiated through, per outer step")
     measure: Measure = Field(default="each", description="loss after each inner step, or at the window's end alone")
+
+    @classmethod
+    def example(cls) -> Self:
+        """Windows of two steps."""
+        return cls(lr=0.05, window=2)
 
     def check(self, learner: AnyLearner) -> None:
         """Accept learners that can be differentiated and take inner steps."""

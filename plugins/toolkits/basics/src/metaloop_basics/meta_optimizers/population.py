@@ -32,8 +32,9 @@ def moved(theta: Theta, noise: Theta, scale: float) -> Theta:
 
 
 def weighted(noise: Theta, weights: Tensor) -> Theta:
-    """The sum over perturbations `[n, ...]` with weights `[n]`."""
-    return {name: torch.tensordot(weights.to(value.dtype), value, dims=1) for name, value in noise.items()}
+    """The sum over perturbations `[n, ...]` with weights `[n]`, in theta's precision even under autocast."""
+    with torch.autocast(weights.device.type, enabled=False):
+        return {name: torch.tensordot(weights.to(value.dtype), value, dims=1) for name, value in noise.items()}
 
 
 def shaped(fitness: Tensor, shaping: Shaping) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from metaloop.errors import Incompatible
 from metaloop.key import Key
 from metaloop.learner import Adapts, AnyLearner
@@ -23,6 +25,11 @@ class Reptile(Descent[DescentState]):
 
     optimizer: str = Field(default="SGD", description="name of a class in torch.optim")
     lr: float = Field(default=0.1, ge=0, allow_inf_nan=False, description="outer step size: with SGD and 1, the mean")
+
+    @classmethod
+    def example(cls) -> Self:
+        """A step size high enough to see progress in a few steps."""
+        return cls(lr=0.3)
 
     def check(self, learner: AnyLearner) -> None:
         """Accept learners that can say what theta adapted to."""
