@@ -51,7 +51,9 @@ def _label(what: str | int) -> int:
         for char in what:
             word = ((word ^ ord(char)) * 0x100000001B3) & _MASK
         return word
-    return what & _MASK
+    if isinstance(what, int):
+        return what & _MASK
+    raise TypeError(f"a label of a key is text, an integer or an integer tensor, not {type(what).__name__}")
 
 
 _FOLD = 0x5851F42D4C957F2D  # keeps label 0 from mixing to 0, which would make a child equal its parent's first draw
@@ -106,6 +108,8 @@ class Key:
         state, path = self._state, self._path
         for label in what:
             if isinstance(label, Tensor):
+                if label.is_floating_point():
+                    raise TypeError("a label of a key is text, an integer or an integer tensor, not a float tensor")
                 words = _mix(label.to(torch.int64) ^ _signed(_FOLD))
                 state, path = _mix((Key(state, path).data ^ words) + _signed(_GOLDEN)), ()
             else:
@@ -130,26 +134,31 @@ class Key:
     def bits(self, *shape: int) -> Tensor:
         """64 random bits each, `[key axes, *shape]` int64."""
         count = math.prod(shape)
-        counter = torch.arange(1, count + 1, device=self.device) * _signed(_GOLDEN)
-        words = _mix(self.data[..., None] + counter)
+        # 1, 2, ..., count. Written with ~, or the compiler takes counter * _GOLDEN for an index and overflows.
+        counter = ~torch.arange(-2, -2 - count, -1, device=self.device)
+        words = _mix(self.data[..., None] + counter * _signed(_GOLDEN))
         return words.reshape(self.shape + shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:
         """Uniform draws in `[low, high)`, `[key axes, *shape]`."""
         dtype = dtype or torch.get_default_dtype()
         unit = _unit(self.bits(*shape), dtype)
-        return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
+        if (low, high) == (0.0, 1.0):
+            return unit
+        drawn = low + (high - low) * unit
+        return torch.where(drawn < high, drawn, low)  # a sum may be rounded up to `high`
 
     def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Standard normal draws by Box-Muller, `[key axes, *shape]`."""
         dtype = dtype or torch.get_default_dtype()
+        fine = torch.promote_types(dtype, torch.float32)  # half precision has too few digits for the tails
         count = math.prod(shape)
         half = (count + 1) // 2
         words = self.bits(2, half)
-        radius = torch.sqrt(-2.0 * torch.log1p(-_unit(words[..., 0, :], dtype)))
-        angle = (2.0 * math.pi) * _unit(words[..., 1, :], dtype)
+        radius = torch.sqrt(-2.0 * torch.log1p(-_unit(words[..., 0, :], fine)))
+        angle = (2.0 * math.pi) * _unit(words[..., 1, :], fine)
         both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
-        return both[..., :count].reshape(self.shape + shape)
+        return both[..., :count].reshape(self.shape + shape).to(dtype)
 
     def randint(self, low: int, high: int, *shape: int) -> Tensor:
         """Integers in `[low, high)`, `[key axes, *shape]` int64; the bias is below `(high - low) / 2**63`."""
@@ -175,9 +184,12 @@ class Key:
         return f"Key(shape={tuple(self.shape)}, device={self.device})"
 
 
+_DIGITS = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
+
+
 def _unit(words: Tensor, dtype: torch.dtype) -> Tensor:
     """Bits as fractions in `[0, 1)`, as fine as the type can hold."""
-    digits = 53 if dtype == torch.float64 else 24
+    digits = _DIGITS[dtype]
     return _shift(words, 64 - digits).to(dtype) * (2.0**-digits)
 
 
