@@ -29,8 +29,8 @@ class Pair:
 
     @property
     def n(self) -> int:
-        """Three tasks, or as many as there are."""
-        return min(3, self.family.size or 3)
+        """Four tasks, or as many as there are."""
+        return min(4, self.family.size or 4)
 
     def anew(self) -> Pair:
         """The same without cached values, which may have another type of floats."""

@@ -40,10 +40,10 @@ class Quadratics(TaskFamily[Quadratic, dict[str, Any]]):
         return ObjectiveSpec(dimension=self.dimension)
 
     def sample(self, state: dict[str, Any], n: int, key: Key) -> Draw[Quadratic]:
-        """Centers `[n, dimension]`, and 1 to 4 allowed steps."""
+        """Centers `[n, dimension]`, and 0 to 3 allowed steps."""
         keys = key.split(n)
         center = self.offset + self.spread * keys.fold("center").normal(self.dimension)
-        return Draw(Quadratic(center, keys.fold("allowed").randint(1, 5)))
+        return Draw(Quadratic(center, keys.fold("allowed").randint(0, 4)))
 
 
 def height(x: Tensor, task: Quadratic) -> Tensor:

@@ -24,6 +24,7 @@ from metaloop.specs import ObjectiveSpec, Spec, SupervisedSpec, TextSpec
 from metaloop.testing.toy_tasks import ALPHABET, Letters, Lines, Quadratic, Quadratics, Revisits, Words, height
 
 __all__ = [
+    "ALPHABET",
     "TOYS",
     "Climb",
     "Descent",
