@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections import abc, deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Self
@@ -26,7 +27,8 @@ from pydantic_core import core_schema
 
 from metaloop.errors import UserError
 
-_MUTABLE = (list, dict, set, bytearray)
+_MUTABLE = (list, dict, set, bytearray, deque)
+_ABSTRACT = {abc.Mapping, abc.MutableMapping, abc.Sequence, abc.MutableSequence, abc.Set, abc.MutableSet}
 
 
 class Options(Mapping[str, Any]):
@@ -81,11 +83,12 @@ def _freeze(value: Any) -> Any:
 
 
 def _mutable_part(annotation: Any) -> Any | None:
-    """The first list, dict or set inside an annotation, or None."""
+    """The first list, dict, set or what pydantic fills with one inside an annotation, or None."""
     origin = typing.get_origin(annotation)
-    if origin in (typing.Literal, type(None)):
+    if origin is typing.Literal:
         return None
-    if (origin or annotation) in _MUTABLE:
+    held = origin or annotation
+    if held in _ABSTRACT or (isinstance(held, type) and issubclass(held, _MUTABLE)):
         return annotation
     if origin in (typing.Union, types.UnionType, tuple, typing.Annotated):
         return next((part for a in typing.get_args(annotation) if (part := _mutable_part(a)) is not None), None)
@@ -95,14 +98,20 @@ def _mutable_part(annotation: Any) -> Any | None:
 class Component(BaseModel):
     """Base of everything that an experiment is composed of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_default=True,
+        ser_json_inf_nan="constants",  # the default writes null for infinity, which does not load
+    )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse mutable fields when the class is defined.
 
         Raises:
-            TypeError: a field's type holds a list, dict or set.
+            TypeError: a field's type holds a list, dict or set, or may hold one, as `Sequence` and `Mapping` may.
         """
         super().__pydantic_init_subclass__(**kwargs)
         for name, field in cls.model_fields.items():
@@ -171,8 +180,14 @@ class Component(BaseModel):
     @model_serializer(mode="plain")
     def _dump(self, info: pydantic_core.core_schema.SerializationInfo) -> dict[str, Any]:
         """Dump by the instance's own fields, with the component's id, so that it loads as what it is."""
-        fields = {name: _dumped(getattr(self, name), info.mode) for name in type(self).model_fields}
-        return {"component": self.component_id(), **fields}
+        fields: dict[str, Any] = {"component": self.component_id()}
+        for name in type(self).model_fields:
+            try:
+                fields[name] = _dumped(getattr(self, name), info.mode)
+            except pydantic_core.PydanticSerializationError as error:
+                message = f"{type(self).__name__}.{name} can't be written to a run file: {error}"
+                raise pydantic_core.PydanticSerializationError(message) from error
+        return fields
 
     def __getstate__(self) -> dict[Any, Any]:
         """Pickle fields only: cached modules are built again where they are needed."""
@@ -198,6 +213,7 @@ def _dumped(value: Any, mode: str) -> Any:
         return {key: _dumped(item, mode) for key, item in value.items()}
     if mode != "json":
         return value
-    if isinstance(value, types.FunctionType):  # said for the reader: a run file with one is not loaded again
-        return f"{value.__module__}:{value.__qualname__}"
+    if callable(value):  # said for the reader: a run file with one is not loaded again
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{named.__module__}:{named.__qualname__}"
     return pydantic_core.to_jsonable_python(value)
