@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -58,8 +61,8 @@ class ProcessPool(Executor):
                     raise RunError(f"item {position} failed in a worker: {type(error).__name__}: {error}") from error
                 yield position, result
         finally:
-            for future in futures:
-                future.cancel()
+            if not all([future.cancel() or future.done() for future in futures]):  # cancel every one, then look
+                _stop(self.workers)
 
 
 _pools: dict[int, ProcessPoolExecutor] = {}
@@ -69,18 +72,35 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     """A pool per size, kept for the process: starting workers costs seconds (each imports torch)."""
     if workers not in _pools:
         _pools[workers] = ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
         )
     return _pools[workers]
 
 
-def _one_thread() -> None:
-    import signal
+def _stop(workers: int) -> None:
+    """Ask the workers of a pool to end; an experiment that runs in one saves a checkpoint first."""
+    pool = _pools.pop(workers, None)
+    if pool is not None:
+        processes = list((pool._processes or {}).values())  # there is no public way before Python 3.14
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
 
+
+def _begin_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave no worker behind where the parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 if TYPE_CHECKING:

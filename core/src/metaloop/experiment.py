@@ -47,6 +47,22 @@ class Progress(NamedTuple):
     """Of the last step, one row per task; None where nothing was evaluated."""
 
 
+def usable_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device: {name!r} can't be used here ({str(error).splitlines()[0]})") from error
+    return device
+
+
 class Experiment(Component):
     """One outer loop. Without a meta-optimizer it runs the learner's own loop, one inner step at a time."""
 
@@ -122,14 +138,7 @@ class Experiment(Component):
         Raises:
             UserError: there is no such device here.
         """
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device: {self.device!r} can't be used here ({str(error).splitlines()[0]})") from error
-        return device
+        return usable_device(self.device)
 
     @cached_property
     def engine(self) -> Engine:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloop import tree
+from metaloop import disk, tree
 from metaloop.errors import DivergedError
 from metaloop.experiment import Experiment, Progress
 from metaloop.hooks import Hooks, load_hooks
@@ -27,8 +29,14 @@ from metaloop.saving import load_progress, save_progress
 from metaloop.show import Bar
 from metaloop.store import Run, Status
 
+ERROR = "error.txt"
+"""Where in its folder a run that failed keeps the traceback."""
 _FLUSH_SECONDS = 0.5
 _FLUSH_ROWS = 2000
+
+
+class Stopped(Exception):  # noqa: N818 (no error: the time is up)
+    """Ends a pipeline early, between its steps; `Pipeline.run` catches it."""
 
 
 def run_experiment(
@@ -42,20 +50,40 @@ def run_experiment(
 ) -> Result:
     """What `Experiment.run` does; the arguments are its."""
     experiment.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
+    begun = None
     if run is None:
+        begun = experiment.begin()  # before the run is made, so that what can't begin leaves nothing behind
         run = Run.create(experiment.model_dump(mode="json"), name=experiment.name, root=root, seed=experiment.seed)
     with run.lock():
         hooks = listeners if isinstance(listeners, Hooks) else load_hooks(listeners)
-        return _Loop(experiment, run, hooks, quiet).go(until, max_seconds)
+        return _Loop(experiment, run, hooks, quiet).go(begun, until, max_seconds)
+
+
+def started(run: Run, hooks: Hooks) -> None:
+    """Note that a run is under way, and tell listeners."""
+    run.set_status("running")
+    (run.path / ERROR).unlink(missing_ok=True)
+    hooks.run_started(run=run)
 
 
 def broke(run: Run, hooks: Hooks, error: BaseException) -> None:
-    """Note that a run was interrupted or failed, where the disk still takes it, and tell listeners."""
-    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    reason = {} if status == "interrupted" else {"error": f"{type(error).__name__}: {error}"}
+    """Note how a run broke, and tell listeners."""
+    status, summary = note_end(run, error)
+    hooks.run_ended(run=run, status=status, summary=summary)
+
+
+def note_end(run: Run, error: BaseException) -> tuple[Status, dict[str, str]]:
+    """Note that a run was interrupted, stopped or failed, and why, where the disk still takes it."""
+    if isinstance(error, KeyboardInterrupt | Stopped):
+        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
+        with suppress(OSError):
+            run.set_status(status)
+        return status, {}
+    summary = {"error": f"{type(error).__name__}: {error}"}
     with suppress(OSError):
-        run.set_status(status, **reason)
-    hooks.run_ended(run=run, status=status, summary=reason)
+        run.set_status("failed", **summary)
+        disk.replace(run.path / ERROR, "".join(traceback.format_exception(error)).encode())
+    return "failed", summary
 
 
 @dataclass
@@ -69,17 +97,16 @@ class _Loop:
     latest: dict[str, float] = field(default_factory=dict)
     """The last losses that were flushed, for the progress bar."""
 
-    def go(self, until: int | None, max_seconds: float | None) -> Result:
-        experiment, run, started = self.experiment, self.run, time.monotonic()
-        progress = load_progress(run.folder("checkpoints"), experiment) or experiment.begin()
-        run.cut(progress.step)
+    def go(self, begun: Progress | None, until: int | None, max_seconds: float | None) -> Result:
+        experiment, run, start = self.experiment, self.run, time.monotonic()
         end = experiment.total_steps if until is None else min(until, experiment.total_steps)
-        run.set_status("running")
-        self.hooks.run_started(run=run)
+        started(run, self.hooks)
         try:
+            progress = begun or load_progress(run.folder("checkpoints"), experiment) or experiment.begin()
+            run.cut(progress.step)
             with _Interrupts() as interrupts, Bar(experiment.name, end, progress.step, self.quiet) as bar:
-                status, progress, first = self._advance(progress, end, started, max_seconds, interrupts, bar)
-            summary = self._summary(progress, time.monotonic() - started, first)
+                status, progress, first = self._advance(progress, end, start, max_seconds, interrupts, bar)
+            summary = self._summary(progress, time.monotonic() - start, first)
             if status == "interrupted":
                 raise KeyboardInterrupt
             run.write_result(summary)
@@ -201,6 +228,8 @@ class _Interrupts:
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
+                if multiprocessing.parent_process() and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # in an executor's worker Ctrl-C is for the parent
                 self._before[number] = signal.signal(number, self._ask)
         return self
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,12 +14,12 @@ from pydantic import Field, field_validator, model_validator
 
 from metaloop.component import Component, Options
 from metaloop.errors import UserError
-from metaloop.experiment import Experiment
+from metaloop.experiment import Experiment, usable_device
 from metaloop.hooks import Hooks, load_hooks
-from metaloop.loop import broke, run_experiment
+from metaloop.loop import Stopped, broke, note_end, run_experiment, started
 from metaloop.result import Result, load
 from metaloop.stage import Context, Stage
-from metaloop.store import Run
+from metaloop.store import Run, Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -81,15 +83,27 @@ class Pipeline(Component):
                 raise UserError(f"stages.{name}.seed: a pipeline has one seed for all stages: set the pipeline's")
         return self
 
+    @cached_property
+    def torch_device(self) -> torch.device:
+        """The device that `device` names.
+
+        Raises:
+            UserError: there is no such device here.
+        """
+        return usable_device(self.device)
+
     def run(
         self,
         *,
         run: Run | None = None,
         root: Path | None = None,
+        max_seconds: float | None = None,
         quiet: bool = False,
         hooks: Sequence[object] = (),
     ) -> PipelineResult:
         """Run the stages that are not finished yet; arguments as for `Experiment.run`."""
+        self.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
+        deadline = None if max_seconds is None else time.monotonic() + max_seconds
         parts: dict[str, Component] = {}
         for name, stage in self.stages.items():
             held = isinstance(stage, Experiment)
@@ -98,46 +112,30 @@ class Pipeline(Component):
             run = Run.create(self.model_dump(mode="json"), name=self.name, root=root, kind="pipeline", seed=self.seed)
         with run.lock():
             listeners = load_hooks(hooks)
-            run.set_status("running")
-            listeners.run_started(run=run)
+            started(run, listeners)
             results: dict[str, Any] = {}
             closing: list[RenderableType] = []
             try:
                 for name, stage in parts.items():
                     if isinstance(stage, Experiment):
-                        results[name] = run_part(run, name, stage, listeners, quiet)
-                    else:
-                        assert isinstance(stage, Stage)
-                        results[name] = self._run_stage(name, stage, run, results, listeners, quiet, closing)
+                        results[name] = run_part(run, name, stage, listeners, quiet, deadline)
+                        continue
+                    assert isinstance(stage, Stage)
+                    part = run.child(name, stage.model_dump(mode="json"), kind="stage")
+                    device, so_far = self.torch_device, dict(results)
+                    context = Context(name, part, run, so_far, self.seed, device, listeners, quiet, closing, deadline)
+                    results[name] = _run_stage(stage, context)
+                status: Status = "finished"
+            except Stopped:
+                status = "stopped"
             except BaseException as error:
                 broke(run, listeners, error)
                 raise
             summary = {name: _summary(result) for name, result in results.items()}
             run.write_result(summary)
-            run.set_status("finished")
-            listeners.run_ended(run=run, status="finished", summary=summary)
+            run.set_status(status)
+            listeners.run_ended(run=run, status=status, summary=summary)
         return PipelineResult(self, run, results, tuple(closing))
-
-    def _run_stage(
-        self,
-        name: str,
-        stage: Stage,
-        run: Run,
-        results: Mapping[str, Any],
-        hooks: Hooks,
-        quiet: bool,
-        closing: list[RenderableType],
-    ) -> Mapping[str, Any]:
-        part = run.child(name, stage.model_dump(mode="json"), kind="stage")
-        done = part.result()
-        if part.status == "finished" and done is not None:
-            return done
-        device = _device(self.device)
-        context = Context(name, part, run, dict(results), self.seed, device, hooks, quiet, closing)
-        part.set_status("running")
-        part.write_result(dict(stage.run(context)))
-        part.set_status("finished")
-        return part.result() or {}
 
 
 @dataclass(frozen=True)
@@ -165,17 +163,47 @@ class PipelineResult:
         return self.results[name]
 
 
-def run_part(parent: Run, name: str, experiment: Experiment, hooks: Hooks, quiet: bool) -> Result:
-    """Run an experiment as a part of another run: begun ones are resumed, finished ones loaded."""
+def run_part(
+    parent: Run, name: str, experiment: Experiment, hooks: Hooks, quiet: bool, deadline: float | None = None
+) -> Result:
+    """Run an experiment as a part of another run: begun ones are resumed, finished ones loaded.
+
+    Raises:
+        Stopped: the deadline came first.
+    """
     part = parent.child(name, experiment.model_dump(mode="json"), kind="experiment", seed=experiment.seed)
     if part.status == "finished":
         return load(part, experiment)
-    return run_experiment(experiment, None, part, None, None, quiet, hooks)
+    result = run_experiment(experiment, None, part, None, _seconds_left(deadline), quiet, hooks)
+    if part.status == "stopped":
+        raise Stopped
+    return result
+
+
+def _run_stage(stage: Stage, context: Context) -> Mapping[str, Any]:
+    """What a stage computes, stored in its run; a finished one is not run again."""
+    part = context.run
+    done = part.result()
+    if part.status == "finished" and done is not None:
+        return done
+    _seconds_left(context.deadline)
+    part.set_status("running")
+    try:
+        part.write_result(dict(stage.run(context)))
+    except BaseException as error:
+        note_end(part, error)
+        raise
+    part.set_status("finished")
+    return part.result() or {}
+
+
+def _seconds_left(deadline: float | None) -> float | None:
+    """How long until the deadline; raises Stopped where it is over."""
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        raise Stopped
+    return left
 
 
 def _summary(result: Any) -> Any:
     return result.summary if isinstance(result, Result) else result
-
-
-def _device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

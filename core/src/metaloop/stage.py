@@ -39,6 +39,8 @@ class Context:
     hooks: Hooks
     quiet: bool
     closing: list[RenderableType] = field(default_factory=list)
+    deadline: float | None = None
+    """When the pipeline stops, in `time.monotonic()`; its experiments heed it."""
 
     @property
     def key(self) -> Key:
@@ -57,7 +59,7 @@ class Context:
         from metaloop.pipeline import run_part
 
         own = experiment.but(name=name, seed=self.seed, device=str(self.device))
-        return run_part(self.run, name, own, self.hooks, self.quiet)
+        return run_part(self.run, name, own, self.hooks, self.quiet, self.deadline)
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Iterate with a progress bar."""
