@@ -1,0 +1,1 @@
+"""Learners: how one adapts to a task, given meta-parameters."""
