@@ -10,7 +10,7 @@ import torch
 from metaloop import testing
 from metaloop.errors import Incompatible
 from metaloop.key import Key
-from metaloop.learner import AnyLearner
+from metaloop.learner import AnyLearner, Learner
 from metaloop.outcome import Clock, Outcome, outcome
 from metaloop.specs import Spec
 from metaloop.tasks import AnyTaskFamily
@@ -32,9 +32,27 @@ from metaloop.testing.toys import (
 )
 from torch import Tensor, nn
 
+
+class InContext(Learner[dict[str, Tensor], Quadratic, Tensor]):
+    """Reads its task and has no steps."""
+
+    def check(self, spec: Spec) -> None:
+        Descent().check(spec)
+
+    def init(self, spec: Spec, key: Key) -> dict[str, Tensor]:
+        return {"scale": torch.ones(())}
+
+    def begin(self, theta: dict[str, Tensor], tasks: Quadratic, keys: Key) -> Tensor:
+        return tasks.center
+
+    def evaluate(self, theta: dict[str, Tensor], state: Tensor, tasks: Quadratic, keys: Key) -> Outcome:
+        return outcome(loss=((theta["scale"] * state - 0.5 * tasks.center) ** 2).sum(-1))
+
+
 REAL: list[tuple[AnyLearner, AnyTaskFamily]] = [
     (Descent(lr=0.02), Quadratics()),
     (Descent(steps=0), Quadratics(dimension=1)),
+    (InContext(), Quadratics()),
     (NoisyDescent(), Revisits()),
     (Lives(steps=4), Quadratics(dimension=3)),
     (Guess(), Quadratics()),
@@ -134,6 +152,16 @@ class NestedTheta(Guess):
 
     def begin(self, theta: Any, tasks: Quadratic, keys: Key) -> Tensor:
         return super().begin(theta["layer"], tasks, keys)
+
+
+class NothingToLearn(Guess):
+    """Says that theta is tensors, and has none."""
+
+    def init(self, spec: Spec, key: Key) -> Any:
+        return {}
+
+    def begin(self, theta: Any, tasks: Quadratic, keys: Key) -> Tensor:
+        return torch.zeros_like(tasks.center)
 
 
 class ThetaForNothing(Climb):
@@ -281,6 +309,7 @@ BROKEN: dict[type[AnyLearner], set[str]] = {
     NotFinite: {"outcome_has_a_row_per_task"},
     LearnsWhileJudged: {"evaluation_changes_nothing"},
     NestedTheta: {"theta_is_of_its_kind"},
+    NothingToLearn: {"theta_is_of_its_kind"},
     ThetaForNothing: {"theta_is_of_its_kind"},
     ThetaCannotBeStored: {"theta_is_of_its_kind"},
     ThetaRequiresGrad: {"theta_is_of_its_kind", "leaves_no_graph"},

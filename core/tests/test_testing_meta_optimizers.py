@@ -109,7 +109,7 @@ class Spelling(MetaOptimizer[str, Any]):
         (Truncated(), {"learner": NoisyDescent(), "tasks": Revisits()}),
         (Interpolation(rate=0.3), {"factor": 0.2}),
         (Strategy(pairs=6), {}),
-        (Strategy(), {"learner": Guess(), "tasks": Quadratics()}),
+        (Strategy(), {"learner": Guess(), "tasks": Quadratics(), "outer_steps": 12}),
         (Spelling(), {"learner": Text(steps=1), "tasks": Words()}),
     ],
     ids=lambda part: type(part).__name__,

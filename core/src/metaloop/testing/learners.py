@@ -97,7 +97,8 @@ def theta_is_of_its_kind(pair: Pair) -> None:
     elif kind == "object":
         expect_same(theta, stored(theta), "theta is not the same after a checkpoint")
     else:
-        expect(type(theta) is dict and bool(theta), f"theta_kind is 'tensors', but init gives a {type(theta).__name__}")
+        expect(theta != {}, "theta is empty: set theta_kind = 'none' where there is nothing to meta-learn")
+        expect(type(theta) is dict, f"theta_kind is 'tensors', but init gives a {type(theta).__name__}")
         for name, value in theta.items():
             expect(isinstance(name, str), f"theta has the name {name!r}, which is not text")
             expect(
@@ -184,6 +185,8 @@ def lifetime_is_kept(pair: Pair) -> None:
         right = lifetime.shape == (pair.n,) and lifetime.dtype == torch.int64
         expect(right, f"lifetime is {tuple(lifetime.shape)} {lifetime.dtype}, not [task] int64")
         expect(bool((lifetime >= 0).all()), "a lifetime is negative")
+    if pair.longest == 0:  # such a learner need not have steps
+        return
     at_end, _ = objective.unroll(theta, None, pair.longest, measure="end")
     later, carry = objective.unroll(theta, None, pair.longest + 2, measure="end")
     expect(bool((carry.clock.step <= carry.clock.lifetime).all()), "lives go on past their lifetime")
