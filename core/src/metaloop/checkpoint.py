@@ -89,24 +89,23 @@ def save(folder: Path, step: int, tree: Any, *, keep: int = 2) -> Path:
     return target
 
 
-def load(folder: Path, *, like: Any = None, device: torch.device | str = "cpu") -> tuple[int, Any] | None:
+def load(folder: Path, *, device: torch.device | str = "cpu") -> tuple[int, Any] | None:
     """The step and tree of the newest sound checkpoint, or None where there is none.
 
     A damaged checkpoint is warned about and the one before it is used.
 
     Args:
         folder: where checkpoints are.
-        like: a tree with live objects at the same places as in the saved one; their `load_state_dict` is called.
-        device: where tensors and keys go. Live objects get their state on the CPU and move it themselves.
+        device: where tensors and keys go. A live object comes back as a `metaloop.skeleton.Live`; see `revive` there.
 
     Raises:
         CorruptCheckpoint: there are checkpoints, and all are damaged.
-        UserError: a checkpoint needs a class that isn't loaded, a live object that `like` lacks, or a newer metaloop.
+        UserError: a checkpoint needs a class that isn't loaded, or a newer metaloop.
     """
     paths = stored(folder)
     for path in paths:
         try:
-            return read(path, like=like, device=device)
+            return read(path, device=device)
         except CorruptCheckpoint as error:
             warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
     if paths:
@@ -114,7 +113,7 @@ def load(folder: Path, *, like: Any = None, device: torch.device | str = "cpu") 
     return None
 
 
-def read(path: Path, *, like: Any = None, device: torch.device | str = "cpu") -> tuple[int, Any]:
+def read(path: Path, *, device: torch.device | str = "cpu") -> tuple[int, Any]:
     """The step and tree of one checkpoint, given its own folder; arguments and errors as for `load`.
 
     Raises:
@@ -124,7 +123,7 @@ def read(path: Path, *, like: Any = None, device: torch.device | str = "cpu") ->
 
     try:
         content, tensors = _files(path)
-        tree = decode(content["skeleton"], tensors, like=like, device=device)
+        tree = decode(content["skeleton"], tensors, device=device)
     except CorruptCheckpoint as error:
         raise CorruptCheckpoint(f"the checkpoint {path} is damaged: {error}") from error
     return content["step"], tree

@@ -1,8 +1,8 @@
 """Trees as JSON and tensors: what a checkpoint holds, without pickle.
 
 `encode` turns a tree into a JSON value (the skeleton) and the tensors it names; `decode` turns them back. A skeleton
-is data: decoding one imports nothing and calls nothing that it names, except `load_state_dict` of live objects that
-the caller hands over.
+is data: decoding one imports nothing and calls nothing that it names. Live objects (simulators, optimizers) are stored
+by their `state_dict`; decoding leaves a `Live` in their place, which `revive` loads into an object of the caller's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -31,7 +31,15 @@ _HOLDS = (
     "a checkpoint holds dicts, lists, tuples, NamedTuples, text, numbers, None, tensors, keys "
     "and objects with state_dict and load_state_dict"
 )
-_ABSENT = object()
+
+
+class Live(NamedTuple):
+    """The stored state of a live object."""
+
+    kind: str
+    """The object's class, for people to read."""
+    state: Any
+    """What its `state_dict` returned, on the CPU."""
 
 
 def encode(tree: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -49,28 +57,42 @@ def encode(tree: Any) -> tuple[Any, dict[str, Tensor]]:
         raise TypeError("the tree is nested too deeply for a checkpoint, or contains itself") from None
 
 
-def decode(
-    skeleton: Any, tensors: Mapping[str, Tensor], *, like: Any = None, device: torch.device | str = "cpu"
-) -> Any:
-    """The tree of a skeleton, its tensors on `device`; the states of live objects are handed over on the CPU.
+def decode(skeleton: Any, tensors: Mapping[str, Tensor], *, device: torch.device | str = "cpu") -> Any:
+    """The tree of a skeleton, its tensors on `device`, with a `Live` for each live object.
 
     Args:
         skeleton: what `encode` returned, after a trip through JSON.
         tensors: by name.
-        like: a tree with live objects where the skeleton has their states; they are loaded and returned in place.
         device: where tensors and keys go.
 
     Raises:
         CorruptCheckpoint: the skeleton is not one, or names a tensor that is not there.
-        UserError: a NamedTuple's class isn't loaded or has changed, or a live object is not in `like`.
+        UserError: a NamedTuple's class isn't loaded or has changed.
     """
-    decoder = _Decoder(tensors)
     try:
-        tree = decoder.value(skeleton, like, "", torch.device(device))
+        return _Decoder(tensors).value(skeleton, "", torch.device(device))
     except (RecursionError, TypeError, ValueError) as error:
         raise CorruptCheckpoint(f"the skeleton is malformed: {error}") from None
-    for live, state in decoder.loads:
-        live.load_state_dict(state)
+
+
+def revive(tree: Any, like: Any, path: str = "") -> Any:
+    """A decoded tree with live objects again: those at the same places in `like`, told their state.
+
+    Raises:
+        UserError: `like` has no live object where the tree has the state of one.
+    """
+    if isinstance(tree, Live):
+        if not _is_live(like):
+            raise UserError(f"{path or 'the tree'} is the state of a live {tree.kind}, but there is no such object now")
+        like.load_state_dict(tree.state)
+        return like
+    if isinstance(tree, Mapping):
+        others = like if isinstance(like, Mapping) else {}
+        return type(tree)((key, revive(item, others.get(key), _in(path, key))) for key, item in tree.items())  # type: ignore[call-arg]
+    if isinstance(tree, list | tuple):
+        twins = like if isinstance(like, list | tuple) and len(like) == len(tree) else [None] * len(tree)
+        items = [revive(item, twin, _in(path, i)) for i, (item, twin) in enumerate(zip(tree, twins, strict=True))]
+        return tuple.__new__(type(tree), items) if isinstance(tree, tuple) else items
     return tree
 
 
@@ -213,22 +235,21 @@ class _Decoder:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
         self._placed: dict[tuple[str, torch.device], Tensor] = {}
-        self.loads: list[tuple[Any, Any]] = []
 
-    def value(self, node: Any, like: Any, path: str, device: torch.device) -> Any:
+    def value(self, node: Any, path: str, device: torch.device) -> Any:
         match node:
             case None | bool() | int() | float() | str():
                 return node
             case list():
-                return self._items(node, like, path, device)
+                return self._items(node, path, device)
             case {"tuple": list(items)}:
-                return tuple(self._items(items, like, path, device))
+                return tuple(self._items(items, path, device))
             case {"dict": list(pairs)}:
-                return self._dict(pairs, like, path, device)
+                return self._dict(pairs, path, device)
             case {"ordered": list(pairs)}:
-                return OrderedDict(self._dict(pairs, like, path, device))
+                return OrderedDict(self._dict(pairs, path, device))
             case {"named": str(name), "fields": list(pairs)}:
-                return self._named_tuple(name, pairs, like, path, device)
+                return self._named_tuple(name, pairs, path, device)
             case {"tensor": str()}:
                 return self._tensor(node, path, device)
             case {"key": {"tensor": str()} as inner}:
@@ -238,19 +259,13 @@ class _Decoder:
             case {"float": str(text)} if text in _FLOATS:
                 return _FLOATS[text]
             case {"object": str(name), "state": state}:
-                return self._object(name, state, like, path)
+                return Live(name, self.value(state, f"{path}.state_dict()", torch.device("cpu")))
         raise CorruptCheckpoint(f"the skeleton is malformed at {path or 'its root'}")
 
-    def _items(self, nodes: list[Any], like: Any, path: str, device: torch.device) -> list[Any]:
-        likes = like if isinstance(like, list | tuple) else ()
-        likes = [*likes[: len(nodes)], *[_ABSENT] * (len(nodes) - len(likes))]
-        return [
-            self.value(node, item, _in(path, i), device)
-            for i, (node, item) in enumerate(zip(nodes, likes, strict=True))
-        ]
+    def _items(self, nodes: list[Any], path: str, device: torch.device) -> list[Any]:
+        return [self.value(node, _in(path, i), device) for i, node in enumerate(nodes)]
 
-    def _dict(self, pairs: list[Any], like: Any, path: str, device: torch.device) -> dict[Any, Any]:
-        likes: Mapping[Any, Any] = like if isinstance(like, Mapping) else {}
+    def _dict(self, pairs: list[Any], path: str, device: torch.device) -> dict[Any, Any]:
         result = {}
         for pair in pairs:
             match pair:
@@ -258,19 +273,18 @@ class _Decoder:
                     None | bool() | int() | float() | str() | {"tuple": list()} | {"int": _} | {"float": _} as key,
                     node,
                 ]:
-                    name = self.value(key, _ABSENT, path, device)
-                    result[name] = self.value(node, likes.get(name, _ABSENT), _in(path, name), device)
+                    name = self.value(key, path, device)
+                    result[name] = self.value(node, _in(path, name), device)
                 case _:
                     raise CorruptCheckpoint(f"the skeleton is malformed at {path or 'its root'}")
         return result
 
-    def _named_tuple(self, name: str, pairs: list[Any], like: Any, path: str, device: torch.device) -> Any:
+    def _named_tuple(self, name: str, pairs: list[Any], path: str, device: torch.device) -> Any:
         kind = _loaded_class(name)
         if kind is None:
             module = name.partition(":")[0]
             raise UserError(f"{path or 'the tree'} was saved as {name}, which isn't loaded: import {module} first")
-        likes = dict(zip(like._fields, like, strict=True)) if _is_named_tuple(type(like)) else {}
-        values = self._dict(pairs, likes, path, device)
+        values = self._dict(pairs, path, device)
         if tuple(values) != kind._fields:
             raise UserError(
                 f"{path or 'the tree'} was saved with the fields {', '.join(map(str, values))}, but {name} now has "
@@ -292,11 +306,3 @@ class _Decoder:
                 data = data.permute([order.index(axis) for axis in range(data.ndim)])
             self._placed[name, device] = data
         return self._placed[name, device]
-
-    def _object(self, name: str, state: Any, like: Any, path: str) -> Any:
-        if like is _ABSENT or not _is_live(like):
-            raise UserError(
-                f"{path or 'the tree'} is the state of a live {name}: pass a tree with such an object there as like="
-            )
-        self.loads.append((like, self.value(state, _ABSENT, f"{path}.state_dict()", torch.device("cpu"))))
-        return like

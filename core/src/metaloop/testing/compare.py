@@ -19,6 +19,7 @@ from metaloop import checkpoint
 from metaloop.component import Component
 from metaloop.key import Key
 from metaloop.outcome import Outcome
+from metaloop.skeleton import revive
 
 C = TypeVar("C", bound=Component)
 
@@ -101,9 +102,9 @@ def stored(tree: Any, like: Any = None) -> Any:
     """The tree after a trip through a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(Path(folder), 0, tree)
-        loaded = checkpoint.load(Path(folder), like=like)
+        loaded = checkpoint.load(Path(folder))
     assert loaded is not None
-    return loaded[1]
+    return revive(loaded[1], like)
 
 
 @contextmanager
