@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from metaloop import functional
@@ -61,8 +61,7 @@ class Model(Component):
 
     def vjp(self, theta: Theta, x: Tensor) -> tuple[Tensor, Pull]:
         """Outputs at `x` where each task has its own parameters, and how to pull gradients back to those."""
-        result: tuple[Tensor, Callable[[Tensor], tuple[Theta]]]
-        result = vjp(lambda own: self.outputs(own, x, each=True), theta)
+        result: Any = vjp(lambda own: self.outputs(own, x, each=True), theta)
         outputs, pull = result
         return outputs, lambda slope: pull(slope)[0]
 
