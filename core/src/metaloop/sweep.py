@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
-import math
 import multiprocessing
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +27,10 @@ from metaloop.pipeline import Pipeline
 from metaloop.plugins import reason
 from metaloop.show import Bar
 from metaloop.store import Run, Status
+from metaloop.summaries import interval, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COUNTS = ("steps", "seconds", "first_step_seconds", "evaluations", "inner_steps", "peak_memory_bytes")
-"""The numbers of a summary that say what a run cost, not how it went."""
 
 
 class Child(NamedTuple):
@@ -232,36 +229,6 @@ class SweepResult:
             for row in self.rows
         ]
         return pd.DataFrame(rows)
-
-
-class Mean(NamedTuple):
-    """A mean and its 95% interval."""
-
-    mean: float
-    low: float | None
-    """None for a single value."""
-    high: float | None
-    n: int
-
-
-def interval(values: Sequence[float]) -> Mean:
-    """The mean of independent values and Student's 95% interval."""
-    n, mean = len(values), math.fsum(values) / len(values)
-    if n < 2 or not math.isfinite(mean):
-        return Mean(mean, None, None, n)
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    return Mean(mean, mean - half, mean + half, n)
-
-
-def numbers(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The plain numbers in a summary; those inside mappings under `outer.inner`."""
-    for name, value in summary.items():
-        if isinstance(value, Mapping):
-            yield from numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{name}", value
 
 
 class _Item(NamedTuple):

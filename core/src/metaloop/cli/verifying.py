@@ -1,0 +1,203 @@
+"""`metaloop verify`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote, urlparse
+
+import typer
+
+from metaloop import plugins
+from metaloop.cli import options, output
+from metaloop.cli.guard import BROKE, Interrupted, guarded
+from metaloop.errors import UserError
+from metaloop.plugins import PluginRecord
+
+if TYPE_CHECKING:
+    from metaloop.claims import Claim, ClaimProgress, VerifyReport
+    from metaloop.hooks import Hooks
+    from metaloop.store import Run
+
+
+@guarded
+def verify(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A paper's plugin.", show_default=False)],
+    claim: Annotated[
+        list[str] | None, typer.Option("--claim", metavar="ID", help="Only this claim; repeatable.")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="Seeds for every claim, instead of its own.", show_default=False),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="The recorded measurement: up to an hour.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write claims.json and claims.md beside the plugin's source.")
+    ] = False,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="Where --record writes.", show_default=False)
+    ] = None,
+    broken: Annotated[bool, typer.Option("--broken", help="Break the treatments, to see the claims fail.")] = False,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    runs: options.Runs = None,
+    traceback: options.Traceback = False,
+) -> None:
+    """Measure a paper's claims over seeds and judge them; exit code 1 where one fails."""
+    claims, plugin = _claims(name)
+    folder = _record_folder(plugin, into) if record or into else None
+    if folder and (broken or claim):
+        raise UserError("--record is for all claims, measured as they are: leave out --claim and --broken.")
+    from metaloop.experiment import usable_device
+
+    settings: dict[str, Any] = {
+        "seeds": seeds,
+        "full": full,
+        "only": claim or [],
+        "device": str(usable_device(device or "auto")),
+        "broken": broken,
+    }
+    report, run = _tracked(claims, plugin, settings, runs, quiet or as_json)
+    if folder:
+        from metaloop import claims as records
+
+        path = records.record(report, folder)
+        output.say(f"recorded in {path}")
+    _print(report, run, quiet, as_json)
+    if report.failed:
+        raise typer.Exit(BROKE)
+
+
+def _claims(name: str) -> tuple[tuple[Claim, ...], PluginRecord]:
+    """The claims of a plugin."""
+    plugin = plugins.get_plugin(name)
+    if plugin.plugin is None:
+        raise UserError(f"Plugin {plugin.label} is {plugin.status}: {plugin.error}.")
+    if plugin.plugin.claims is None:
+        have = ", ".join(record.name for record in plugins.discover() if record.plugin and record.plugin.claims)
+        raise UserError(f"Plugin {name!r} has no claims; those that have: {have or 'none'}.")
+    found: Any = plugins.load(plugin.plugin.claims, plugin)
+    return tuple(found), plugin
+
+
+def _record_folder(plugin: PluginRecord, into: Path | None) -> Path:
+    """Where the record goes: the folder asked for, the source of an editable plugin, else a folder here."""
+    if into is not None:
+        return into
+    if plugin.editable:
+        origin = json.loads(distribution(plugin.distribution).read_text("direct_url.json") or "{}")
+        source = Path(unquote(urlparse(origin.get("url", "")).path))
+        if source.is_dir():
+            return source
+    return Path(f"claims-{plugin.name}")
+
+
+def _tracked(
+    claims: tuple[Claim, ...], plugin: PluginRecord, settings: dict[str, Any], root: Path | None, quiet: bool
+) -> tuple[VerifyReport, Run]:
+    """The report, measured as a run of its own, so that it is stored and trackers hear of it."""
+    from metaloop.claims import verify as measure
+    from metaloop.hooks import load_hooks
+    from metaloop.loop import broke, started
+    from metaloop.store import Run
+
+    _check_ids(claims, settings)
+    config = {"component": "verify", "plugin": plugin.name, **settings}
+    run = Run.create(config, name=f"verify-{plugin.name}", root=root, kind="verify")
+    with run.lock():
+        hooks = load_hooks()
+        started(run, hooks)
+        try:
+            with _progress(plugin.name, quiet) as told, _log(run):
+                command = shlex.join(["metaloop", *sys.argv[1:]])
+                report = measure(claims, on_progress=told, command=command, **settings)
+            _store(report, run, hooks)
+        except BaseException as error:
+            broke(run, hooks, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted("Interrupted; what was measured so far is lost.") from None
+            raise
+    return report, run
+
+
+def _check_ids(claims: tuple[Claim, ...], settings: dict[str, Any]) -> None:
+    """Refuse an unknown claim before a run is made."""
+    from metaloop.errors import UnknownName
+
+    known = [claim.id for claim in claims]
+    for id in settings["only"]:
+        if id not in known:
+            raise UnknownName(f"No claim is called {id!r}; there are {', '.join(known)}.{plugins.nearest(id, known)}")
+
+
+def _store(report: VerifyReport, run: Run, hooks: Hooks) -> None:
+    from metaloop import disk
+    from metaloop.claims import markdown
+
+    for name, content in (("claims.json", f"{report.to_json()}\n"), ("claims.md", markdown(report))):
+        path = run.artifact(name)
+        disk.replace(path, content.encode())
+        hooks.artifact_saved(run=run, path=path)
+    summary = {"failed": report.failed} | {result.id: _numbers(result) for result in report.results}
+    run.write_result(summary)
+    run.set_status("finished")
+    hooks.run_ended(run=run, status="finished", summary=summary)
+
+
+def _numbers(result: Any) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in ("verdict", "estimate", "low", "high", "n", "seconds")}
+
+
+def _print(report: VerifyReport, run: Run, quiet: bool, as_json: bool) -> None:
+    from metaloop.claims import render
+
+    screen = output.console()
+    if as_json:
+        output.print_json({"run": run.id, "path": str(run.path), **json.loads(report.to_json())})
+    elif quiet:
+        screen.print(str(run.path), soft_wrap=True)
+    else:
+        screen.print(render(report))
+        screen.print(f"run: {run.path}", soft_wrap=True)
+
+
+@contextmanager
+def _progress(name: str, quiet: bool) -> Iterator[Any]:
+    """A bar over claims, with what the one in work says about itself."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    screen = output.console(stderr=True)
+    shown = not quiet and (screen.is_terminal or screen.is_jupyter)
+    columns = TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
+    with Progress(*columns, TimeElapsedColumn(), console=screen, disable=not shown, transient=True) as bar:
+        task = bar.add_task(name, total=1.0, note="")
+
+        def told(progress: ClaimProgress) -> None:
+            done = (progress.index + (progress.fraction or 0.0)) / progress.total
+            bar.update(task, completed=done, note=f"{progress.claim.id}: {progress.description}")
+
+        yield told
+
+
+@contextmanager
+def _log(run: Run) -> Iterator[None]:
+    """What metaloop logs meanwhile (the traceback of a measure that broke) goes to the run's folder."""
+    logger = logging.getLogger("metaloop")
+    file = logging.FileHandler(run.path / "log.txt", delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(file)
+    try:
+        yield
+    finally:
+        logger.removeHandler(file)
+        logger.propagate = before
+        file.close()
