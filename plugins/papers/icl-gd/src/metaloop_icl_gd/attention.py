@@ -48,60 +48,63 @@ def attend(weights: Weights, tokens: Tensor, context: Tensor, softmax: bool) -> 
 
 
 class Products(NamedTuple):
-    """The two products that a linear layer depends on, for tokens as rows: `e <- e + e KQ G PV`, `G = sum_i e_i e_i^T`.
+    """The two products that a linear layer depends on: `e <- e + sum_heads PV G KQ e`, `G = sum_i e_i e_i^T`.
 
     Scale (and for one head sign) can move between them without changing the layer.
     """
 
     kq: Tensor
-    """`Q^T K` `[layer, head, width, width]`."""
+    """`K^T Q` `[layer, head, width, width]`."""
     pv: Tensor
-    """`(P V)^T` `[layer, head, width, width]`."""
+    """`P V` `[layer, head, width, width]`."""
 
 
 def products(theta: Theta) -> Products:
-    """Each layer's `Q^T K` and `(P V)^T`."""
+    """Each layer's `K^T Q` and `P V`."""
     weights = stacked(theta)
-    return Products(weights.query.mT @ weights.key, (weights.projection @ weights.value).mT)
+    return Products(weights.key.mT @ weights.query, weights.projection @ weights.value)
 
 
 def implied_map(theta: Theta, context: Tensor, outputs: int, layers: int, damping: float, y_only: bool) -> Tensor:
-    """The linear map that linear layers apply to a query token: its last `outputs` columns, `[task, width, outputs]`.
+    """The linear map from a query's token to its last `outputs` coordinates after linear layers.
 
-    A linear layer sees the context through `G = E^T E` alone and is linear in the query, so the query token ends as
-    `e_q (I + B_1) ... (I + B_K)` with `B = KQ G PV`, while `G <- (I + B)^T G (I + B)`.
+    A linear layer sees the context through `G = E^T E` alone and is linear in the query, so the query's token ends as
+    `(I + B_K) ... (I + B_1) e_q` with `B = sum_heads PV G KQ`, while `G <- (I + B) G (I + B)^T`.
 
     Args:
         theta: weights of one layer (used `layers` times) or of each.
-        context: the context tokens E `[task, shot, width]`.
+        context: the context's tokens E `[task, shot, width]`.
         outputs: width of a target, the last coordinates of a token.
         layers: how many layers.
         damping: factor on each layer's update.
         y_only: layers update the target's coordinates and leave the input's.
+
+    Returns:
+        The map `[task, outputs, width]`.
     """
     width = context.shape[-1]
     kq, pv = products(theta)
-    pv = pv * damping
+    if damping != 1.0:
+        pv = damping * pv
     if y_only:
-        pv = pv * (torch.arange(width, device=pv.device) >= width - outputs)
+        pv = pv * (torch.arange(width, device=pv.device) >= width - outputs)[:, None]
+    own = [layer % len(kq) for layer in range(layers)]
     unit = torch.eye(width, dtype=context.dtype, device=context.device)
-    gram = context.mT @ context
-    grams = [gram]
+    grams = [context.mT @ context]
     for layer in range(layers - 1):
-        own = layer % len(kq)
-        moved = unit + _update(kq[own], pv[own], grams[-1], unit)
-        grams.append(moved.mT @ grams[-1] @ moved)
-    columns = unit[:, width - outputs :]
+        step = unit + _left(unit, pv[own[layer]], grams[-1], kq[own[layer]])
+        grams.append(step @ grams[-1] @ step.mT)
+    found = unit[width - outputs :]
     for layer in reversed(range(layers)):
-        own = layer % len(kq)
-        columns = columns + _update(kq[own], pv[own], grams[layer], columns)
-    return columns
+        found = found + _left(found, pv[own[layer]], grams[layer], kq[own[layer]])
+    return found
 
 
-def _update(kq: Tensor, pv: Tensor, gram: Tensor, columns: Tensor) -> Tensor:
-    """`sum_heads KQ G PV columns`; columns `[width, c]` or `[task, width, c]`, the result has the task axis."""
-    if columns.ndim == 2:  # equal for all tasks: one product with all of G's rows
-        mixed = torch.einsum("tvu,huc->tvhc", gram, pv @ columns)
-    else:
-        mixed = torch.einsum("tvu,tuhc->tvhc", gram, torch.einsum("huw,twc->tuhc", pv, columns))
-    return torch.einsum("hwv,tvhc->twc", kq, mixed)
+def _left(rows: Tensor, pv: Tensor, gram: Tensor, kq: Tensor) -> Tensor:
+    """`sum_heads rows PV G KQ` `[task, r, width]`, for rows `[r, width]` or `[task, r, width]`."""
+    heads, width, _ = pv.shape
+    valued = rows @ (pv[0] if heads == 1 else pv.transpose(0, 1).flatten(1))  # [..., r, head * width]
+    valued = valued.reshape(*rows.shape[:-2], -1, width)  # [..., r * head, width]
+    # Where rows are equal for all tasks, one product with every task's G (which is symmetric) does.
+    mixed = (gram @ valued.mT).mT if rows.ndim == 2 else valued @ gram
+    return mixed.reshape(len(gram), -1, heads * width) @ kq.flatten(0, 1)

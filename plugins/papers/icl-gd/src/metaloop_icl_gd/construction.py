@@ -59,7 +59,7 @@ def construction(
 def normalised(theta: Theta, inputs: int) -> Products:
     """The products of single-head layers with their ambiguity of scale removed.
 
-    `Q^T K` is divided by the mean of its first `inputs` diagonal entries, and `(P V)^T` multiplied by it.
+    `K^T Q` is divided by the mean of its first `inputs` diagonal entries, and `P V` multiplied by it.
     """
     kq, pv = products(theta)
     scale = kq.diagonal(dim1=-2, dim2=-1)[..., :inputs].mean(-1)[..., None, None]
@@ -70,7 +70,7 @@ def factored(wanted: Products) -> Theta:
     """A theta with these products, whose K and V are identities."""
     unit = torch.eye(wanted.kq.shape[-1], dtype=wanted.kq.dtype, device=wanted.kq.device)
     unit = unit.expand_as(wanted.kq)
-    return {"query": wanted.kq.mT, "key": unit, "value": unit, "projection": wanted.pv.mT}
+    return {"query": wanted.kq, "key": unit, "value": unit, "projection": wanted.pv}
 
 
 def interpolate(theta: Theta, other: Theta, inputs: int, weight: float = 0.5) -> Theta:

@@ -124,7 +124,7 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
         """Predictions `[task, n, outputs]` at inputs `[task, n, *inputs]`."""
         x = rows(inputs)
         if self.plain:
-            return -x @ state[:, : x.shape[-1]]  # the map's other rows are for the query's empty slot
+            return -x @ state[..., : x.shape[-1]].mT  # the map's other columns are for the query's empty slot
         tokens, outputs = self._query_tokens(theta, x, state)
         for layer in range(self.layers):
             tokens = self.layer(theta, layer, tokens, state[:, layer])
