@@ -97,10 +97,12 @@ def _job(id: str) -> tuple[Job, plugins.PluginRecord]:
     try:
         return plugins.job(id)
     except UnknownName as error:
-        own = [job.id for job, record in plugins.jobs() if record.name == id.partition("/")[0]]
-        if not own or "Did you mean" in str(error):
+        plugin = id.partition("/")[0]
+        own = [job.id for job, record in plugins.jobs() if record.name == plugin]
+        if not own:
             raise
-        raise UnknownName(f"No job is called {id!r}; there are {', '.join(own)}.") from error
+        hint = f"{plugins.nearest(id, own)} Plugin {plugin!r} has {', '.join(own)}."
+        raise UnknownName(f"No job is called {id!r}.{hint}") from error
 
 
 def _checked(value: Any, where: str) -> Any:

@@ -176,7 +176,10 @@ class _Override:
         if len(where) == 1 and isinstance(self.root, Pipeline):
             beside = [*self.root.stages, *(other for other in beside if other != "stages")]
         namesakes = [path for path in paths(self.root) if path.endswith(f".{name}")]
-        hint = plugins.nearest(name, beside) or plugins.nearest(name, namesakes) or f" There are {', '.join(beside)}."
+        hint = plugins.nearest(name, beside)
+        if not hint:
+            hint = plugins.nearest(name, namesakes)
+            hint += "" if hint and len(where) == 1 else f" There are {', '.join(beside)}."
         return UnknownName(f"There is no setting {self._place(where)!r}.{hint}")
 
     def _place(self, where: tuple[str, ...]) -> str:

@@ -64,11 +64,13 @@ def compare(
 
 def _spread(run: Run) -> list[Run]:
     """The runs that stand for a run: those of a sweep, else itself."""
-    return run.children() if run.info["kind"] == "sweep" else [run]
+    return sorted(run.children(), key=lambda child: child.path.name) if run.info["kind"] == "sweep" else [run]
 
 
 def _labels(runs: list[Run]) -> list[str]:
-    return [run.id.replace("/", "/\n", 1) for run in runs]
+    """A name for each run: short where all belong to one sweep."""
+    parents = {run.info.get("parent") for run in runs}
+    return [run.id if parents == {None} or len(parents) > 1 else run.name for run in runs]
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _differing(settings: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def _plot(file: Path, runs: Mapping[str, Run], metrics: list[str]) -> None:
     from metaloop.plotting import curves
 
-    histories = {label.replace("\n", ""): rows for name, run in runs.items() for label, rows in _histories(name, run)}
+    histories = {label: rows for name, run in runs.items() for label, rows in _histories(name, run)}
     if not histories:
         raise UserError("There are no curves to draw: no step of these runs was logged yet.")
     figure = curves(histories, metrics)

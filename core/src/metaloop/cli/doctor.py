@@ -96,7 +96,7 @@ def _runs(root: Path) -> dict[str, Any]:
     except OSError as error:
         writable = f"no ({error.strerror})"
     stored = list_runs(root)
-    use = f"{len(stored)} runs, {output.size(sum(map(disk_use, stored)))}"
+    use = f"{output.count(len(stored), 'run')}, {output.size(sum(map(disk_use, stored)))}"
     return {
         "runs": str(root),
         "writable": writable,

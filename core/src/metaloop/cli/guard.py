@@ -29,7 +29,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class Broke(MetaloopError):
+class Broke(MetaloopError):  # noqa: N818
     """Something broke that is not the user's mistake; the message says what, and where to read more."""
 
 

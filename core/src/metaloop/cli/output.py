@@ -111,6 +111,11 @@ def size(amount: float) -> str:
     return f"{amount:.3g} TB"
 
 
+def count(n: int, what: str) -> str:
+    """So many of something: `"1 run"`, `"2 runs"`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def _finite(value: Any) -> Any:
     """The value with NaN and infinities as text, which JSON has no numbers for."""
     if isinstance(value, Mapping):

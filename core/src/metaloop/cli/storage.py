@@ -32,7 +32,7 @@ def list_stored(as_json: options.Json = False, runs: options.Runs = None) -> Non
         ]
         output.print_json({"runs": rows, "broken": {str(path): why for path, why in stored.broken.items()}})
         return
-    caption = f"{len(stored)} runs, {output.size(sum(sizes))} in {runs or runs_root()}"
+    caption = f"{output.count(len(stored), 'run')}, {output.size(sum(sizes))} in {runs or runs_root()}"
     table = output.table("run", "kind", "status", "created", "disk", caption=caption)
     table.columns[-1].justify = "right"
     for run, size in zip(stored, sizes, strict=True):
@@ -62,7 +62,7 @@ def remove_stored(
         typer.confirm(f"Remove {', '.join(run.id for run in found)} ({output.size(freed)})?", abort=True)
     for run in found:
         remove(run)
-    output.say(f"removed {len(found)} runs, {output.size(freed)}")
+    output.say(f"removed {output.count(len(found), 'run')}, {output.size(freed)}")
 
 
 @app.command("prune")
@@ -83,5 +83,6 @@ def prune_stored(
         return
     for run in pruned.runs:
         output.console().print(run.id, soft_wrap=True)
-    counts = f"{len(pruned.runs)} runs, {len(pruned.checkpoints)} checkpoints, {len(pruned.leftovers)} leftovers"
+    found = {"run": pruned.runs, "checkpoint": pruned.checkpoints, "leftover": pruned.leftovers}
+    counts = ", ".join(output.count(len(items), what) for what, items in found.items())
     output.say(f"{'would remove' if dry else 'removed'} {counts}: {output.size(pruned.freed)}")
