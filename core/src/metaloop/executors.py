@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -37,7 +39,11 @@ class InProcess(Executor):
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Apply `fn` in order."""
         for position, item in enumerate(items):
-            yield position, fn(item)
+            try:
+                result = fn(item)
+            except Exception as error:
+                raise _failed(position, error) from error
+            yield position, result
 
 
 class ProcessPool(Executor):
@@ -48,21 +54,48 @@ class ProcessPool(Executor):
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Apply `fn` in the workers; results as they finish."""
         pool = _pool(self.workers)
-        futures = {pool.submit(fn, item): position for position, item in enumerate(items)}
+        futures = {pool.submit(_work, _packed(fn, item)): position for position, item in enumerate(items)}
         try:
             for future in as_completed(futures):
                 position = futures[future]
                 try:
-                    result = future.result()
+                    result, failure = pickle.loads(future.result())
                 except BrokenProcessPool as error:
                     _pools.pop(self.workers, None)
                     raise RunError(f"a worker process died while item {position} was in work") from error
-                except Exception as error:
-                    raise RunError(f"item {position} failed in a worker: {type(error).__name__}: {error}") from error
+                if failure is not None:
+                    raise _failed(position, failure) from failure
                 yield position, result
         finally:
             if not all([future.cancel() or future.done() for future in futures]):  # cancel every one, then look
                 _stop(self.workers)
+
+
+def _failed(position: int, error: Exception) -> RunError:
+    return RunError(f"item {position} failed: {type(error).__name__}: {error}")
+
+
+def _packed(*what: Any) -> bytes:
+    """Pickled here, and not by the pool's queues: they pass a tensor as an open file, of which there are few."""
+    try:
+        return pickle.dumps(what)
+    except Exception as error:
+        raise RunError(f"work for other processes must be picklable: {error}") from error
+
+
+def _work(packed: bytes) -> bytes:
+    """In a worker: the result and None, or None and why there is none."""
+    try:
+        fn, item = pickle.loads(packed)
+        return pickle.dumps((fn(item), None))
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        try:
+            packed = pickle.dumps((None, error))
+            pickle.loads(packed)  # an exception with arguments of its own may be refused only here
+            return packed
+        except Exception:
+            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 _pools: dict[int, ProcessPoolExecutor] = {}
