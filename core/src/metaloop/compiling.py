@@ -24,26 +24,32 @@ class Compiled:
         if not self.enabled:
             return fn
         if name not in self._functions:
-            self._functions[name] = self._first_call(fn, name)
+            self._functions[name] = self._guarded(fn)
         return self._functions[name]
 
-    def _first_call(self, fn: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def _guarded(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         quick = torch.compile(fn, dynamic=False)
+        proven = False
 
-        def first(*args: Any) -> Any:
+        def run(*args: Any) -> Any:
+            nonlocal proven
+            if proven:
+                return quick(*args)
+            if not self.enabled:
+                return fn(*args)
             try:
                 result = quick(*args)
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 result = fn(*args)  # an error of the learner's own is raised here, as it would be without compiling
-                warnings.warn(f"compile=True has no effect here, plain torch is used: {reason}", stacklevel=2)
                 self.enabled = False
+                warnings.warn(f"compile=True has no effect here, plain torch is used: {reason}", stacklevel=2)
                 return result
-            self._functions[name] = quick
+            proven = True
             # Compiling leaves many Python objects: one full collection would stop a later step for some 0.2 s.
             gc.collect()
             gc.freeze()
             atexit.register(gc.unfreeze)  # or libraries report their objects as leaked at exit
             return result
 
-        return first
+        return run
