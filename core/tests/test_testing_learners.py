@@ -112,7 +112,9 @@ class LifetimeAsFloat(Lives):
 
 
 class LivesForever(Lives):
-    def carry_on(self, theta: Any, state: Tensor, tasks: Quadratic, clock: Clock, keys: Key) -> tuple[Tensor, Clock]:
+    def carry_on(
+        self, theta: Any, state: Tensor, tasks: Quadratic, clock: Clock, keys: Key, *, all_alive: bool = False
+    ) -> tuple[Tensor, Clock]:
         new = self.step(theta, state, tasks, clock, keys.fold("step").fold(clock.step))
         return new, clock._replace(step=torch.minimum(clock.step + 1, clock.lifetime))
 

@@ -16,7 +16,7 @@ from metaloop.compiling import Compiled
 from metaloop.executors import AnyExecutor, InProcess
 from metaloop.key import Key
 from metaloop.learner import AnyLearner, PerObject, Rows, from_rows, to_rows
-from metaloop.outcome import Budget, Carry, Measure, Outcome
+from metaloop.outcome import Budget, Carry, Measure, Outcome, as_float
 
 
 @dataclass
@@ -98,23 +98,24 @@ class Engine:
 
     @overload
     def window(
-        self, theta: Any, carry: Carry[Any, Any], k: int, measure: Measure
+        self, theta: Any, carry: Carry[Any, Any], k: int, measure: Measure, *, all_alive: bool = False
     ) -> tuple[Outcome, Carry[Any, Any]]: ...
     @overload
     def window(
-        self, theta: Any, carry: Carry[Any, Any], k: int, measure: Literal["ended"]
+        self, theta: Any, carry: Carry[Any, Any], k: int, measure: Literal["ended"], *, all_alive: bool = False
     ) -> tuple[Outcome | None, Carry[Any, Any]]: ...
     def window(
-        self, theta: Any, carry: Carry[Any, Any], k: int, measure: str
+        self, theta: Any, carry: Carry[Any, Any], k: int, measure: str, *, all_alive: bool = False
     ) -> tuple[Outcome | None, Carry[Any, Any]]:
         """`k` inner steps of all lives, differentiable in theta.
 
         The outcome is the mean over evaluations after `each` step, that at the `end`, or None unless a life `ended`.
+        `all_alive` says that no life ends before the last of the steps.
         """
         learner, (draw, state, clock, keys) = self.learner, carry
         seen: list[Rows] = []
         for i in range(k):
-            state, clock = learner.carry_on(theta, state, draw.tasks, clock, keys)
+            state, clock = learner.carry_on(theta, state, draw.tasks, clock, keys, all_alive=all_alive)
             if measure == "each" and i < k - 1:
                 seen.append(to_rows(learner.measure(theta, state, draw.tasks, clock, keys)))
         after = Carry(draw, state, clock, keys)
@@ -124,7 +125,7 @@ class Engine:
         last = learner.measure(theta, state, draw.tasks, clock, keys)
         rows = to_rows(last)
         if seen:
-            rows = tree.tree_map(lambda *each: torch.stack(each).mean(0), *seen, rows)
+            rows = tree.tree_map(lambda *each: as_float(torch.stack(each)).mean(0), *seen, rows)
         done = ended if last.done is None else ended | last.done
         return Outcome(*rows, done=done, info=last.info), after
 

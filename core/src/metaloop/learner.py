@@ -81,15 +81,24 @@ class Learner(Component, Generic[Theta, Tasks, State]):
         clock = Clock(torch.zeros(n, dtype=torch.int64, device=keys.device), per_task(lifetime, n, keys.device))
         for k in range(self.longest(tasks) if longest is None else longest):
             now = clock._replace(step=clock.step + k) if k else clock
-            new = self.step(theta, state, tasks, now, keys.fold("step", k))
-            state = new if isinstance(lifetime, int) else tree.where(now.step < lifetime, new, state)
+            before = state if isinstance(lifetime, int) else tree.clone(state)  # the step may change it in place
+            state = self.step(theta, state, tasks, now, keys.fold("step", k))
+            state = state if isinstance(lifetime, int) else tree.where(now.step < lifetime, state, before)
         return self.evaluate(theta, state, tasks, keys.fold("evaluate", lifetime)), state
 
-    def carry_on(self, theta: Theta, state: State, tasks: Tasks, clock: Clock, keys: Key) -> tuple[State, Clock]:
-        """One inner step of lives that may be at different times; those past their lifetime stay as they are."""
-        new = self.step(theta, state, tasks, clock, keys.fold("step").fold(clock.step))
+    def carry_on(
+        self, theta: Theta, state: State, tasks: Tasks, clock: Clock, keys: Key, *, all_alive: bool = False
+    ) -> tuple[State, Clock]:
+        """One inner step of lives that may be at different times; those past their lifetime stay as they are.
+
+        Where `all_alive` says that there are none, the state may change its structure (an archive that grows).
+        """
+        before = state if all_alive else tree.clone(state)  # the step may change it in place
+        state = self.step(theta, state, tasks, clock, keys.fold("step").fold(clock.step))
+        if all_alive:
+            return state, clock._replace(step=clock.step + 1)
         alive = clock.step < clock.lifetime
-        return tree.where(alive, new, state), clock._replace(step=clock.step + alive)
+        return tree.where(alive, state, before), clock._replace(step=clock.step + alive)
 
     def measure(self, theta: Theta, state: State, tasks: Tasks, clock: Clock, keys: Key) -> Outcome:
         """`evaluate` in the middle of lives."""
@@ -147,8 +156,9 @@ class PerTask(Learner[Theta, Tasks, State], Generic[Theta, Tasks, State]):
             state = self.begin_one(theta, task, key.fold("begin"))
             for k in range(longest):
                 clock = Clock(torch.full_like(end, k), end)
-                new = self.step_one(theta, state, task, clock, key.fold("step", k))
-                state = new if isinstance(lifetime, int) else tree.where(clock.step < end, new, state)
+                before = state if isinstance(lifetime, int) else tree.clone(state)  # the step may change it in place
+                state = self.step_one(theta, state, task, clock, key.fold("step", k))
+                state = state if isinstance(lifetime, int) else tree.where(clock.step < end, state, before)
             last = key.fold("evaluate", lifetime if isinstance(lifetime, int) else end)
             return to_rows(self.evaluate_one(theta, state, task, last)), state
 
@@ -196,7 +206,14 @@ class PerObject(Learner[Theta, list[Task], list[State]], Generic[Theta, Task, St
         return join([self.evaluate_one(theta, state[i], task, keys[i]) for i, task in enumerate(tasks)])
 
     def carry_on(
-        self, theta: Theta, state: list[State], tasks: list[Task], clock: Clock, keys: Key
+        self,
+        theta: Theta,
+        state: list[State],
+        tasks: list[Task],
+        clock: Clock,
+        keys: Key,
+        *,
+        all_alive: bool = False,
     ) -> tuple[list[State], Clock]:
         """One inner step of lives that may be at different times."""
         new = self.step(theta, state, tasks, clock, keys.fold("step").fold(clock.step))
@@ -212,7 +229,8 @@ class PerObject(Learner[Theta, list[Task], list[State]], Generic[Theta, Task, St
         if spread is None:
             lives = [self._life((theta, *item)) for item in items]
             return join([out for out, _ in lives]), [state for _, state in lives]
-        outcomes: dict[int, Outcome] = dict(spread(partial(_outcome_of_life, self), [(theta, *i) for i in items]))
+        life = partial(_outcome_of_life, self, torch.get_default_dtype())
+        outcomes: dict[int, Outcome] = dict(spread(life, [(theta, *item) for item in items]))
         return join([outcomes[i] for i in range(len(items))]), []
 
     def _life(self, item: tuple[Theta, Task, int, Tensor]) -> tuple[Outcome, State]:
@@ -273,9 +291,17 @@ def join(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(loss, fitness, metrics, info=info)
 
 
-def _outcome_of_life(learner: PerObject[Any, Any, Any], item: tuple[Any, Any, int, Tensor]) -> Outcome:
-    """For workers: a live state can't travel, its outcome can."""
-    return learner._life(item)[0]
+def _outcome_of_life(
+    learner: PerObject[Any, Any, Any], dtype: torch.dtype, item: tuple[Any, Any, int, Tensor]
+) -> Outcome:
+    """For workers: a live state can't travel, its outcome can; the experiment's precision must."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.no_grad():
+            return learner._life(item)[0]
+    finally:
+        torch.set_default_dtype(before)
 
 
 def per_task(lifetime: int | Tensor, n: int, device: torch.device) -> Tensor:

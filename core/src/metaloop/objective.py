@@ -20,6 +20,7 @@ from metaloop.errors import Incompatible
 from metaloop.key import Key
 from metaloop.learner import Adapts, AnyLearner, PerObject, from_rows, per_task, to_rows
 from metaloop.outcome import Budget, Carry, Clock, Draw, Measure, Outcome
+from metaloop.skeleton import Live, is_live, revive
 from metaloop.tasks import AnyTaskFamily
 
 Theta = TypeVar("Theta")
@@ -141,11 +142,14 @@ class TaskObjective(Generic[Theta]):
     def many(self, thetas: Any, *, each: bool = False, chunk: int | None = None) -> Outcome:
         """A population on all tasks, or candidate i on task i."""
         tasks, keys = self.draw.tasks, self._keys
+        count = tree.length(thetas)
+        if each:
+            self._expect_one_each(count)
+        self._count(tasks, 1 if each else count)
         if self.learner.theta_kind == "tensors" and self.learner.stackable:
-            self._count(tasks, 1 if each else tree.length(thetas))
-            return self._engine.many(thetas, tasks, keys, each, chunk)
+            stacked = thetas if isinstance(thetas, dict) else tree.stack(thetas)
+            return self._engine.many(stacked, tasks, keys, each, chunk)
         candidates = _unstacked(thetas)
-        self._count(tasks, 1 if each else len(candidates))
         if each:
             rows = [_rows_of(tasks, keys, i) for i in range(self.n)]
             return _cat([self._engine.live(c, *row) for c, row in zip(candidates, rows, strict=True)])
@@ -154,10 +158,20 @@ class TaskObjective(Generic[Theta]):
         info = [out.info for out in lives] if any(out.info for out in lives) else None
         return Outcome(loss, fitness, metrics, info=info)
 
+    def _expect_one_each(self, count: int) -> None:
+        if count != self.n:
+            raise ValueError(
+                f"each=True takes a candidate for every task, but there are {count} candidates, {self.n} tasks"
+            )
+
     def unroll(
         self, theta: Theta, carry: Any | None, k: int, *, each: bool = False, measure: Measure = "each"
     ) -> tuple[Outcome, Any]:
         """`k` inner steps on from `carry`."""
+        if each:
+            if not (self.learner.theta_kind == "tensors" and self.learner.stackable):
+                raise Incompatible(f"{type(self.learner).__name__} can't run under a theta of its own for every task")
+            self._expect_one_each(tree.length(theta))
         with torch.no_grad():
             before = self._reborn(theta, carry, each)
             if carry is not None:
@@ -165,8 +179,8 @@ class TaskObjective(Generic[Theta]):
             if each:
                 out, after = self._window_each(theta, before, k, measure)
             else:
-                out, after = self._engine.window(theta, before, k, measure)
-        self._note(before, after, 1 if measure == "end" else k)
+                out, after = self._engine.window(theta, before, k, measure, all_alive=self._all_last(before, k))
+        self._note(before, after, 1 if measure == "end" else max(k, 1))
         return out, after
 
     def carry_on(self, theta: Theta, carry: Any | None, *, judge: bool) -> tuple[Outcome | None, Any]:
@@ -176,8 +190,9 @@ class TaskObjective(Generic[Theta]):
         """
         with torch.no_grad():
             before = self._reborn(theta, carry, each=False)
-            k = 1 if int(before.clock.lifetime.max()) > 0 else 0
-            out, after = self._engine.window(theta, before, k, "end" if judge else "ended")
+            shortest, longest = map(int, before.clock.lifetime.aminmax())
+            k, all_alive = min(longest, 1), shortest > 0
+            out, after = self._engine.window(theta, before, k, "end" if judge else "ended", all_alive=all_alive)
         self._note(before, after, int(out is not None))
         return out, after
 
@@ -189,13 +204,15 @@ class TaskObjective(Generic[Theta]):
             carry = self._reborn(theta, carry, each=False)
 
         engine = self._engine  # not self: a compiled function outlives this objective
+        all_alive = self._all_last(carry, k)
 
         def loss(theta: Any, tasks: Any, state: Any, clock: Clock, keys: Tensor, born: Tensor) -> Any:
+            state = tree.clone(state)  # inside the trace: a step in place on a tensor from outside loses its gradient
             if born.numel():  # again inside the trace: theta's part in how lives begin has a gradient too
                 begun = engine.learner.begin(theta, tree.index(tasks, born), Key(keys[born]).fold("begin"))
                 state = tree.put(state, born, begun)
             before = Carry(Draw(tasks), state, clock, Key(keys))
-            out, after = engine.window(theta, before, k, measure)
+            out, after = engine.window(theta, before, k, measure, all_alive=all_alive)
             return out.loss.mean(), (to_rows(out), out.done, after.state, after.clock)
 
         run = engine.compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
@@ -204,13 +221,19 @@ class TaskObjective(Generic[Theta]):
             theta, carry.draw.tasks, carry.state, carry.clock, carry.keys.data, born
         )
         after = Carry(carry.draw, tree.detach(state), clock, carry.keys)
-        self._note(carry, after, 1 if measure == "end" else k)
+        self._note(carry, after, 1 if measure == "end" else max(k, 1))
         return gradient, from_rows(tree.detach(rows))._replace(done=done), after
 
     def fresh(self, name: str, n: int | None = None) -> TaskObjective[Theta]:
         """The same problem on other tasks."""
         key = self._key.fold("fresh", name)
         return TaskObjective(self._engine, self._family, self._family_state, n or self.n, key, self._meter)
+
+    def _all_last(self, carry: Carry[Any, Any], k: int) -> bool:
+        """Whether no life ends before the last of `k` steps: then nothing is masked and no state copied for it."""
+        if self._engine.compiled.enabled:  # one compiled function for both cases
+            return False
+        return bool((carry.clock.lifetime - carry.clock.step >= k).all())
 
     def _note(self, before: Carry[Any, Any], after: Carry[Any, Any], evaluations: int) -> None:
         steps = int((after.clock.step - before.clock.step).sum())
@@ -242,35 +265,39 @@ class TaskObjective(Generic[Theta]):
         draw = self._family.sample(self._family_state, len(ended), self._key.fold("reborn"))
         mine = tree.index(theta, ended) if each else theta
         new = self._birth(mine, draw, self._key.fold("lives-reborn").split(len(ended)), each)
-        return _put(carry, ended, new)
+        if len(ended) == tree.length(carry.draw.tasks):
+            return new
+        return _put(carry, ended, new, a_state_each=isinstance(self.learner, PerObject))
 
     def _copied(self, theta: Any, carry: Carry[Any, Any]) -> Any:
         """A copy of the lives' states: steps consume what they are given, and the caller's carry stays usable."""
-        if not isinstance(self.learner, PerObject):
-            return tree.clone(carry.state)
-        copies = []
-        for i, (task, state) in enumerate(zip(carry.draw.tasks, carry.state, strict=True)):
-            if hasattr(state, "load_state_dict"):
-                twin = self.learner.begin_one(theta, task, carry.keys[i].fold("begin"))
-                twin.load_state_dict(copy.deepcopy(state.state_dict()))
-                copies.append(twin)
-            else:
-                copies.append(copy.deepcopy(state))
-        return copies
+        leaves = tree.leaves(carry.state)
+        if not any(map(is_live, leaves)):
+            return tree.tree_map(
+                lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else copy.deepcopy(leaf), carry.state
+            )
+        stored = tree.tree_map(_stored, carry.state)
+        return revive(stored, self.learner.begin(theta, carry.draw.tasks, carry.keys.fold("begin")))
 
     def _window_each(
         self, thetas: Any, carry: Carry[Any, Any], k: int, measure: Measure
     ) -> tuple[Outcome, Carry[Any, Any]]:
         engine = self._engine
+        all_alive = self._all_last(carry, k)
 
         def alone(theta: Any, task: Any, state: Any, clock: Clock, key: Tensor) -> Any:
             one = Carry(Draw(batch_of_one(task)), batch_of_one(state), batch_of_one(clock), Key(key[None]))
-            out, after = engine.window(theta, one, k, measure)
+            out, after = engine.window(theta, one, k, measure, all_alive=all_alive)
             return first((to_rows(out), out.done, after.state, after.clock))
 
         run = engine.compiled(vmap(alone), f"unroll each {k} {measure}")
         rows, done, state, clock = run(thetas, carry.draw.tasks, carry.state, carry.clock, carry.keys.data)
         return from_rows(rows)._replace(done=done), Carry(carry.draw, state, clock, carry.keys)
+
+
+def _stored(leaf: Any) -> Any:
+    """A copy of a leaf that does not change with it, a `Live` for a live object."""
+    return Live(type(leaf).__name__, copy.deepcopy(leaf.state_dict())) if is_live(leaf) else copy.deepcopy(leaf)
 
 
 def _unstacked(thetas: Any) -> Sequence[Any]:
@@ -291,23 +318,22 @@ def _cat(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(loss, fitness, metrics, info=infos if any(infos) else None)
 
 
-def _put(carry: Carry[Any, Any], rows: Tensor, new: Carry[Any, Any]) -> Carry[Any, Any]:
-    """The carry with rows `[n]` replaced."""
+def _put(carry: Carry[Any, Any], rows: Tensor, new: Carry[Any, Any], a_state_each: bool) -> Carry[Any, Any]:
+    """The carry with rows `[n]` replaced; `a_state_each`: the state is a list with one entry per task."""
+    tasks, state = carry.draw.tasks, carry.state
     draw = Draw(
-        _put_rows(carry.draw.tasks, rows, new.draw.tasks),
+        (_put_items if isinstance(tasks, list) else tree.put)(tasks, rows, new.draw.tasks),
         None if carry.draw.tag is None else tree.put(carry.draw.tag, rows, new.draw.tag),
     )
     return Carry(
         draw,
-        _put_rows(carry.state, rows, new.state),
+        (_put_items if a_state_each else tree.put)(state, rows, new.state),
         tree.put(carry.clock, rows, new.clock),
         Key(tree.put(carry.keys.data, rows, new.keys.data)),
     )
 
 
-def _put_rows(old: Any, rows: Tensor, new: Any) -> Any:
-    if not isinstance(old, list):
-        return tree.put(old, rows, new)
+def _put_items(old: list[Any], rows: Tensor, new: list[Any]) -> list[Any]:
     values = list(old)
     for position, value in zip(rows.tolist(), new, strict=True):
         values[position] = value

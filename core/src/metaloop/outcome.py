@@ -74,7 +74,12 @@ class Outcome(NamedTuple):
     def means(self) -> dict[str, Tensor]:
         """Scalars for reports: the mean over tasks of loss, fitness and every metric."""
         rows = {"loss": self.loss, "fitness": self.fitness, **self.metrics}
-        return {name: value.detach().to(torch.get_default_dtype()).mean() for name, value in rows.items()}
+        return {name: as_float(value.detach()).mean() for name, value in rows.items()}
+
+
+def as_float(values: Tensor) -> Tensor:
+    """Flags and counts as numbers that can be averaged; in float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def outcome(

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from metaloop import checkpoint, tree
 from metaloop.experiment import Experiment, Progress
 from metaloop.outcome import Carry
-from metaloop.skeleton import Live, revive
+from metaloop.skeleton import Live, is_live, revive
 
 
 def save_progress(folder: Path, progress: Progress) -> Path:
-    """Write a checkpoint of everything but the outcome."""
-    return checkpoint.save(folder, progress.step, progress._replace(outcome=None))
+    """Write a checkpoint of everything but the outcome.
+
+    Raises:
+        TypeError: there is a live object outside of a learner's state, so nobody could make it again.
+    """
+    progress = progress._replace(outcome=None)
+    for name, part in progress._asdict().items():
+        for leaf in tree.leaves(part, _is_carry):
+            if is_live(leaf):
+                kind = type(leaf).__name__
+                raise TypeError(f"{name} holds a live {kind}, which only a learner's state may: keep its state_dict()")
+    return checkpoint.save(folder, progress.step, progress)
 
 
 def load_progress(folder: Path, experiment: Experiment) -> Progress | None:
@@ -26,13 +37,20 @@ def load_progress(folder: Path, experiment: Experiment) -> Progress | None:
     if found is None:
         return None
     progress: Progress = found[1]
-    carry = progress.carry
-    if isinstance(carry, Carry) and any(isinstance(leaf, Live) for leaf in tree.leaves(carry.state, _is_live)):
-        with torch.no_grad(), experiment.scope():
-            twin = experiment.learner.begin(progress.theta, carry.draw.tasks, carry.keys.fold("begin"))
-        progress = progress._replace(carry=carry._replace(state=revive(carry.state, twin)))
-    return progress
+
+    def revived(part: Any) -> Any:
+        if not _is_carry(part) or not any(map(_is_stored, tree.leaves(part.state, _is_stored))):
+            return part
+        twin = experiment.learner.begin(progress.theta, part.draw.tasks, part.keys.fold("begin"))
+        return part._replace(state=revive(part.state, twin))
+
+    with torch.no_grad(), experiment.scope():
+        return tree.tree_map(revived, progress, is_leaf=_is_carry)
 
 
-def _is_live(leaf: object) -> bool:
+def _is_carry(part: object) -> bool:
+    return isinstance(part, Carry)
+
+
+def _is_stored(leaf: object) -> bool:
     return isinstance(leaf, Live)

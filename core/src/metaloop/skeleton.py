@@ -82,7 +82,7 @@ def revive(tree: Any, like: Any, path: str = "") -> Any:
         UserError: `like` has no live object where the tree has the state of one.
     """
     if isinstance(tree, Live):
-        if not _is_live(like):
+        if not is_live(like):
             raise UserError(f"{path or 'the tree'} is the state of a live {tree.kind}, but there is no such object now")
         like.load_state_dict(tree.state)
         return like
@@ -122,7 +122,8 @@ def _is_named_tuple(kind: type) -> bool:
     return issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple)
 
 
-def _is_live(value: Any) -> bool:
+def is_live(value: Any) -> bool:
+    """True for what is stored by its `state_dict`."""
     kind = type(value)
     return hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict")
 
@@ -155,7 +156,7 @@ class _Encoder:
             return {name: [[self._key(key, path), self.node(item, _in(path, key))] for key, item in value.items()]}
         if _is_named_tuple(kind):
             return self._named_tuple(value, path)
-        if _is_live(value):
+        if is_live(value):
             return self._object(value, path)
         return self._refuse(path, value, _HOLDS)
 

@@ -50,17 +50,32 @@ def concatenate(trees: Sequence[T]) -> T:
 
 
 def where(mask: Tensor, new: T, old: T) -> T:
-    """Choose per row: `mask` `[T]` against leaves `[T, ...]` (or a scalar mask inside `vmap`)."""
+    """Choose per row: `mask` `[T]` against leaves `[T, ...]` (or a scalar mask inside `vmap`).
 
-    def choose(a: Tensor, b: Tensor) -> Tensor:
+    Leaves that are no tensors belong to no row: the new ones are taken.
+    """
+
+    def choose(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
         return torch.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
     return tree_map(choose, new, old)
 
 
 def put(tree: T, rows: Tensor, values: T) -> T:
-    """A copy of `tree` whose rows `rows` `[n]` (indices) are `values` `[n, ...]`."""
-    return tree_map(lambda leaf, value: leaf.index_copy(0, rows, value.to(leaf.dtype)), tree, values)
+    """A copy of `tree` whose rows `rows` `[n]` (indices) are `values` `[n, ...]`.
+
+    Raises:
+        TypeError: a leaf is no tensor, so it has no rows.
+    """
+
+    def replaced(leaf: Any, value: Any) -> Tensor:
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"lives that end at different times need states of tensors, not of {type(leaf).__name__}")
+        return leaf.index_copy(0, rows, value.to(leaf.dtype))
+
+    return tree_map(replaced, tree, values)
 
 
 def detach(tree: T) -> T:
