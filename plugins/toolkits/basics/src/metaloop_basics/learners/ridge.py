@@ -54,7 +54,8 @@ class Ridge(Learner[dict[str, Tensor], Episode, Fit]):
         x, y = tasks.support_x.flatten(2), self._targets(tasks.support_x, tasks.support_y)
         x_mean, y_mean = (part.mean(1, keepdim=True) * float(self.intercept) for part in (x, y))
         x, y = x - x_mean, y - y_mean
-        weight = _solve(x, y, self.penalty)
+        with torch.autocast(x.device.type, enabled=False):  # torch solves in full precision only
+            weight = _solve(x, y, self.penalty)
         return Fit(weight, y_mean - x_mean @ weight)
 
     def evaluate(self, theta: Any, state: Fit, tasks: Episode, keys: Key) -> Outcome:
