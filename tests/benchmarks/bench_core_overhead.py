@@ -185,7 +185,7 @@ def main() -> None:
         learner=learner,
         meta_optimizer=Gradient(lr=LR),
         steps=10**6,
-        task_batch=48,
+        task_batch=64,
         device="cpu",
     )
     ours, theirs = Advancing(experiment), ByHand(experiment, learner)

@@ -33,6 +33,7 @@ class Setting(NamedTuple):
     """One model on one kind of task."""
 
     name: str
+    learner: Maml
     experiment: Experiment
     loss: Loss
     slow: int
@@ -42,19 +43,14 @@ class Setting(NamedTuple):
 def settings() -> list[Setting]:
     """The MLP on sinusoids and the conv net on digits."""
     outer: dict[str, Any] = {"meta_optimizer": Gradient(lr=LR), "steps": 10**6, "task_batch": TASKS, "device": "cpu"}
-    sinusoids = Experiment(
-        tasks=Sinusoid(shots=10, queries=10),
-        learner=Maml(steps=5, inner_lr=0.01, model=Mlp(widths=(40, 40))),
-        **outer,
-    )
-    digits = Experiment(
-        tasks=FewShotDigits(ways=5, shots=1, queries=5, classes=tuple(range(10))),
-        learner=Maml(steps=5, inner_lr=0.1, model=ConvNet(channels=(32, 32, 32))),
-        **outer,
-    )
+    mlp = Maml(steps=5, inner_lr=0.01, model=Mlp(widths=(40, 40)))
+    sinusoids = Experiment(tasks=Sinusoid(shots=10, queries=10), learner=mlp, **outer)
+    conv = Maml(steps=5, inner_lr=0.1, model=ConvNet(channels=(32, 32, 32)))
+    images = FewShotDigits(ways=5, shots=1, queries=5, classes=tuple(range(10)))
+    digits = Experiment(tasks=images, learner=conv, **outer)
     return [
-        Setting("MLP 1-40-40-1, 10 shots, 5 steps", sinusoids, nn.functional.mse_loss, 1),
-        Setting("conv net 32-32-32 on 8x8, 5 ways, 1 shot, 5 steps", digits, nn.functional.cross_entropy, 4),
+        Setting("MLP 1-40-40-1, 10 shots, 5 steps", mlp, sinusoids, nn.functional.mse_loss, 1),
+        Setting("conv net 32-32-32 on 8x8, 5 ways, 1 shot, 5 steps", conv, digits, nn.functional.cross_entropy, 4),
     ]
 
 
@@ -72,7 +68,7 @@ class Training:
     """A peer's meta-training loop on the same tasks."""
 
     def __init__(self, setting: Setting, make: Callable[[nn.Module, Loss, float, int], Backward]) -> None:
-        experiment, learner = setting.experiment, setting.experiment.learner
+        experiment, learner = setting.experiment, setting.learner
         self.family, self.root, self.step = experiment.tasks, experiment.root, 0
         self.module = filled(learner.module_for(self.family.spec), experiment.begin().theta)
         self.backward = make(self.module, setting.loss, learner.inner_lr, learner.steps)
@@ -95,8 +91,8 @@ def disagreement(setting: Setting) -> dict[str, float]:
         ours, _ = objective.grad(theta)
         found = {}
         for name, make in PEERS.items():
-            module = filled(experiment.learner.module_for(experiment.tasks.spec), theta)
-            backward = make(module, setting.loss, experiment.learner.inner_lr, experiment.learner.steps)
+            module = filled(setting.learner.module_for(experiment.tasks.spec), theta)
+            backward = make(module, setting.loss, setting.learner.inner_lr, setting.learner.steps)
             theirs = gradients(module, backward, objective.draw.tasks)
             found[name] = max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
     return found

@@ -23,7 +23,7 @@ def torchopt_backward(module: nn.Module, loss: Loss, inner_lr: float, steps: int
 
     def backward(episode: Episode) -> None:
         start = torchopt.extract_state_dict(module, by="reference", detach_buffers=True)
-        inner_start = torchopt.extract_state_dict(inner, by="reference", detach_buffers=True)
+        inner_start = torchopt.extract_state_dict(inner, by="reference")
         losses = []
         for support_x, support_y, query_x, query_y in zip(*episode, strict=True):
             for _ in range(steps):
@@ -31,7 +31,7 @@ def torchopt_backward(module: nn.Module, loss: Loss, inner_lr: float, steps: int
             losses.append(loss(module(query_x), query_y))
             torchopt.recover_state_dict(module, start)
             torchopt.recover_state_dict(inner, inner_start)
-        torch.stack(losses).mean().backward()
+        torch.autograd.backward(torch.stack(losses).mean())
 
     return backward
 
@@ -50,7 +50,7 @@ def higher_backward(module: nn.Module, loss: Loss, inner_lr: float, steps: int) 
             with higher.innerloop_ctx(module, inner, copy_initial_weights=False) as (adapted, optimizer):
                 for _ in range(steps):
                     optimizer.step(loss(adapted(support_x), support_y))
-                (loss(adapted(query_x), query_y) / tasks).backward()
+                torch.autograd.backward(loss(adapted(query_x), query_y) / tasks)
 
     return backward
 

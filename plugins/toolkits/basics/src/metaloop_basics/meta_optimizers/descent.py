@@ -74,7 +74,7 @@ class Descent(MetaOptimizer[Theta, MetaState], Generic[MetaState]):
     def descend(self, theta: Theta, state: DescentState, gradient: Theta, loss: Tensor) -> tuple[Theta, DescentState]:
         """One step of the optimizer and its schedule; `theta` and `state` stay as they are.
 
-        `loss` (scalar) is what `ReduceLROnPlateau` watches.
+        The mean of `loss` `[task]` is what `ReduceLROnPlateau` watches.
         """
         parameters = [value.detach().clone() for value in theta.values()]
         optimizer, schedule = self._build(parameters)
@@ -120,7 +120,7 @@ class Descent(MetaOptimizer[Theta, MetaState], Generic[MetaState]):
         """One step of the schedule, which may be at its end."""
         try:
             if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                schedule.step(float(loss))
+                schedule.step(float(loss.mean()))
             else:
                 schedule.step()
         except ValueError as error:

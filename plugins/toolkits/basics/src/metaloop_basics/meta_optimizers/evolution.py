@@ -69,7 +69,7 @@ class EvolutionStrategy(Descent[DescentState]):
             fitness, outcome = out.fitness.mean(1), mean_outcome(out)
         weights = shaped(fitness, self.shaping)  # [P]
         uphill = (weights[:pairs] - weights[pairs:]) / (self.population * self.sigma)
-        return *self.descend(theta, state, weighted(noise, -uphill), outcome.loss.mean()), outcome
+        return *self.descend(theta, state, weighted(noise, -uphill), outcome.loss), outcome
 
     def _on_own_tasks(
         self, positive: Theta, negative: Theta, objective: Objective[Theta]
@@ -143,7 +143,7 @@ class PersistentES(Descent[PersistentState]):
         xi = moved(before, noise, self.sigma)  # [pair, ...]
         slope = (down.fitness - up.fitness) / (2 * self.sigma**2 * objective.n)  # [pair]
         outcome = both(up, down)
-        descended, descent = self.descend(theta, state["descent"], weighted(xi, slope), outcome.loss.mean())
+        descended, descent = self.descend(theta, state["descent"], weighted(xi, slope), outcome.loss)
         if up.done is not None:
             xi = tree.where(up.done, tree.map_tensors(torch.zeros_like, xi), xi)
         return descended, PersistentState(descent=descent, positive=positive, negative=negative, xi=xi), outcome

@@ -36,7 +36,7 @@ class Gradient(Descent[DescentState]):
     ) -> tuple[Theta, DescentState, Outcome]:
         """One gradient and one step of the torch optimizer."""
         gradient, outcome = objective.grad(theta)
-        return *self.descend(theta, state, gradient, outcome.loss.mean()), outcome
+        return *self.descend(theta, state, gradient, outcome.loss), outcome
 
 
 class TruncatedState(TypedDict):
@@ -75,7 +75,7 @@ class TruncatedGradient(Descent[TruncatedState]):
     ) -> tuple[Theta, TruncatedState, Outcome]:
         """One window of all lives and one step of the torch optimizer."""
         gradient, outcome, carry = objective.unroll_grad(theta, state["carry"], self.window, measure=self.measure)
-        theta, descent = self.descend(theta, state["descent"], gradient, outcome.loss.mean())
+        theta, descent = self.descend(theta, state["descent"], gradient, outcome.loss)
         return theta, TruncatedState(descent=descent, carry=carry), outcome
 
 

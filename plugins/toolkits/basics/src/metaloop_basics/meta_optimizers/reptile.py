@@ -49,4 +49,4 @@ class Reptile(Descent[DescentState]):
         """One adaptation of every task and one step of the torch optimizer."""
         adapted, outcome = objective.adapt(theta)  # [task, ...]
         away = {name: value - adapted[name].mean(0) for name, value in theta.items()}
-        return *self.descend(theta, state, away, outcome.loss.mean()), outcome
+        return *self.descend(theta, state, away, outcome.loss), outcome
