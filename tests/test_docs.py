@@ -45,5 +45,5 @@ def test_command_lines_compose(page: Path, line: str, tmp_path: Path) -> None:
     files = [word for word in words if word.endswith((".yaml", ".csv", ".parquet"))]
     if files:
         pytest.skip(f"needs the reader's own file {files[0]}")
-    done = run([sys.executable, "-m", "metaloop.cli", *words, *(["--dry"] if words[0] == "run" else [])], tmp_path)
+    done = run([sys.executable, "-m", "metaloop", *words, *(["--dry"] if words[0] == "run" else [])], tmp_path)
     assert done.returncode == 0, done.stderr

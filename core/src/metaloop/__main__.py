@@ -1,0 +1,5 @@
+"""`python -m metaloop` is the `metaloop` command."""
+
+from metaloop.cli import main
+
+main()
