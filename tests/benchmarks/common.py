@@ -117,11 +117,11 @@ def report(title: str, comparisons: Sequence[Comparison], facts: dict[str, Any],
         table.add_row(
             row.name,
             row.first,
-            f"{row.first_ms:.3g}",
+            f"{row.first_ms:.2f}",
             row.second,
-            f"{row.second_ms:.3g}",
-            f"{row.ratio:.4g}",
-            f"{row.low:.4g} to {row.high:.4g}",
+            f"{row.second_ms:.2f}",
+            f"{row.ratio:.3f}",
+            f"{row.low:.3f} to {row.high:.3f}",
             str(row.rounds),
         )
     console = Console(width=None if Console().is_terminal else 140)
