@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any
+from multiprocessing.synchronize import Event
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
@@ -53,7 +54,7 @@ class ProcessPool(Executor):
 
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Apply `fn` in the workers; results as they finish."""
-        pool = _pool(self.workers)
+        pool = _pool(self.workers).executor
         futures = {pool.submit(_work, _packed(fn, item)): position for position, item in enumerate(items)}
         try:
             for future in as_completed(futures):
@@ -85,6 +86,8 @@ def _packed(*what: Any) -> bytes:
 
 def _work(packed: bytes) -> bytes:
     """In a worker: the result and None, or None and why there is none."""
+    if _ending is not None and _ending.is_set():
+        raise RunError("the pool is ending")  # to nobody: a worker is handed an item ahead, which can't be taken back
     try:
         fn, item = pickle.loads(packed)
         return pickle.dumps((fn(item), None))
@@ -98,15 +101,24 @@ def _work(packed: bytes) -> bytes:
             return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-_pools: dict[int, ProcessPoolExecutor] = {}
+class _Pool(NamedTuple):
+    executor: ProcessPoolExecutor
+    ending: Event
+    """Set when workers must not begin anything more."""
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+_pools: dict[int, _Pool] = {}
+_ending: Event | None = None
+"""In a worker: its pool's."""
+
+
+def _pool(workers: int) -> _Pool:
     """A pool per size, kept for the process: starting workers costs seconds (each imports torch)."""
     if workers not in _pools:
-        _pools[workers] = ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
-        )
+        spawn = multiprocessing.get_context("spawn")
+        ending = spawn.Event()
+        executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker, initargs=(ending,))
+        _pools[workers] = _Pool(executor, ending)
     return _pools[workers]
 
 
@@ -114,15 +126,18 @@ def _stop(workers: int) -> None:
     """Ask the workers of a pool to end; an experiment that runs in one saves a checkpoint first."""
     pool = _pools.pop(workers, None)
     if pool is not None:
-        processes = list((pool._processes or {}).values())  # there is no public way before Python 3.14
-        pool.shutdown(wait=False, cancel_futures=True)
+        processes = list((pool.executor._processes or {}).values())  # there is no public way before Python 3.14
+        pool.ending.set()
+        pool.executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
 
 
-def _begin_worker() -> None:
+def _begin_worker(ending: Event) -> None:
     import torch
 
+    global _ending
+    _ending = ending
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()

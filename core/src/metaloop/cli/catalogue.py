@@ -130,7 +130,7 @@ def _bound(constraint: Any) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "pattern": "like", "min_length": "of at least"}
     for name, sign in signs.items():
         if (value := getattr(constraint, name, None)) is not None:
-            return f"{sign} {value}"
+            return f"{sign} {value:g}" if isinstance(value, float) else f"{sign} {value}"
     return ""
 
 

@@ -45,7 +45,9 @@ def run(
     device: options.Device = None,
     executor: Annotated[
         str | None,
-        typer.Option("--executor", help="in-process, process-pool or an executor's id.", show_default=False),
+        typer.Option(
+            "--executor", help="in-process, process-pool, an id, or {component: ID, FIELD: ...}.", show_default=False
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call the run.", show_default=False)] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Run nothing: print the composition as a run file.")] = False,
@@ -130,7 +132,7 @@ def _changed(thing: Runnable, settings: Several, changes: list[Change], executor
     asked = [parse(setting) for setting in settings]
     asked += [(path if path in of_root else f"{inner}{path}", value) for path, value in changes]
     if executor is not None:
-        asked += [(path, {"component": _executor(executor)}) for path in _executor_paths(thing)]
+        asked += [(path, _executor(executor)) for path in _executor_paths(thing)]
     return override(thing, asked) if asked else thing
 
 
@@ -143,13 +145,18 @@ def _executor_paths(thing: Runnable) -> list[str]:
     return [f"{name}.executor" for name, stage in thing.stages.items() if "executor" in type(stage).model_fields]
 
 
-def _executor(name: str) -> str:
-    """An executor's id; those of the core may go by their last part."""
+def _executor(text: str) -> dict[str, Any]:
+    """An executor by its id, or by a mapping with its fields too; those of the core may go by their last part."""
+    from metaloop import yamltext
+
+    value = yamltext.load(text, "--executor")
+    asked = value if isinstance(value, dict) else {"component": value}
+    name = str(asked.get("component"))
     known = {part.id: part.id for part, _ in plugins.parts("executor")}
     known |= {id.removeprefix("core/"): id for id in known if id.startswith("core/")}
     if name not in known:
         raise UnknownName(f"No executor is called {name!r}.{plugins.nearest(name, known)}")
-    return known[name]
+    return {**asked, "component": known[name]}
 
 
 def _budget(text: str) -> Change:
@@ -172,7 +179,7 @@ def _swept(thing: Runnable, seeds: int, sweep: Several, executor: str | None) ->
         if path in values:
             raise UserError(f"--sweep names {path} twice: give all its values at once.")
         values[path] = choices
-    where = {} if executor is None else {"executor": {"component": _executor(executor)}}
+    where = {} if executor is None else {"executor": _executor(executor)}
     every = tuple(range(thing.seed, thing.seed + seeds))
     return Sweep.model_validate({"name": thing.name, "base": thing, "grid": Options(values), "seeds": every, **where})
 

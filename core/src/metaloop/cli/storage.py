@@ -83,6 +83,6 @@ def prune_stored(
         return
     for run in pruned.runs:
         output.console().print(run.id, soft_wrap=True)
-    found = {"run": pruned.runs, "checkpoint": pruned.checkpoints, "leftover": pruned.leftovers}
-    counts = ", ".join(output.count(len(items), what) for what, items in found.items())
+    found = {"run": len(pruned.runs), "checkpoint": len(pruned.checkpoints), "leftover": len(pruned.leftovers)}
+    counts = ", ".join(output.count(n, what) for what, n in found.items())
     output.say(f"{'would remove' if dry else 'removed'} {counts}: {output.size(pruned.freed)}")
