@@ -75,7 +75,7 @@ class Experiment(Component):
     eval_tasks: int = Field(0, ge=0, description="tasks of each evaluation; 0: no evaluation")
     eval_on: AnyTaskFamily | None = Field(None, description="where evaluation tasks come from; None: `tasks`")
     eval_every: int | None = Field(None, ge=1, description="outer steps between evaluations; None: at the end only")
-    log_every: int = Field(1, ge=1, description="outer steps between rows of metrics")
+    log_every: int = Field(1, ge=1, description="outer steps between rows of metrics; the last step has one always")
     checkpoint_every: int | None = Field(None, ge=1, description="outer steps between checkpoints; None: 20 in a run")
     max_evaluations: int | None = Field(None, ge=1, description="stop once so many (theta, task) evaluations are spent")
     max_inner_steps: int | None = Field(None, ge=1, description="stop once so many inner steps are spent")
@@ -112,6 +112,9 @@ class Experiment(Component):
             raise Incompatible("task_batch: None means all tasks, but this family has no end: give a number")
         if self.task_batch is not None and size is not None and self.task_batch > size:
             raise Incompatible(f"task_batch: asks for {self.task_batch} tasks of a family that has {size}")
+        size = (self.eval_on or self.tasks).size
+        if size is not None and self.eval_tasks > size:
+            raise Incompatible(f"eval_tasks: asks for {self.eval_tasks} tasks of a family that has {size}")
         return self
 
     @property
@@ -181,7 +184,7 @@ class Experiment(Component):
         with self.scope():
             objective: TaskObjective[Any] = TaskObjective(self.engine, self.tasks, family, self.batch, key, meter)
             if self.meta_optimizer is None:
-                judge = (step + 1) % self.log_every == 0
+                judge = self.logged(step + 1)
                 outcome, carry = objective.carry_on(theta, carry, judge=judge)
             else:
                 theta, meta, outcome = self.meta_optimizer.step(theta, meta, objective, key.fold("meta"))
@@ -189,19 +192,28 @@ class Experiment(Component):
                 family = self.tasks.observe(family, objective.observed, outcome)
         return Progress(step + 1, theta, meta, family, carry, meter.spent, outcome)
 
-    def evaluate(self, theta: Any, *, n: int | None = None, family: Any = None, name: str = "eval") -> Outcome:
+    def evaluate(self, theta: Any, *, n: int | None = None, name: str = "eval") -> Outcome:
         """Whole lives under theta on `n` evaluation tasks (default `eval_tasks`); the same tasks at every call.
+
+        They come from the family as it begins: what a curriculum has learned since does not move the yardstick.
 
         Args:
             theta: meta-parameters.
             n: number of tasks.
-            family: the state of the family that evaluation tasks come from; None: as it begins.
             name: another name gives other tasks.
         """
         source, key = self.eval_on or self.tasks, self.root.fold(name)
         with self.scope():
-            state = source.begin(key.fold("family")) if family is None or self.eval_on is not None else family
+            state = source.begin(self.root.fold("family") if self.eval_on is None else key.fold("family"))
             return TaskObjective(self.engine, source, state, n or self.eval_tasks or self.batch, key)(theta)
+
+    def logged(self, step: int) -> bool:
+        """Whether outer step `step` has a row of metrics."""
+        return step % self.log_every == 0 or step == self.total_steps
+
+    def ended(self, progress: Progress) -> bool:
+        """Whether there is nothing more to do."""
+        return progress.step >= self.total_steps or self.out_of_budget(progress.spent)
 
     def out_of_budget(self, spent: Budget) -> bool:
         """Whether the evaluations or inner steps that the experiment may use are spent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ def parameters(make: Callable[[], nn.Module], key: Key) -> dict[str, Tensor]:
     The module's own initialisation runs under the key's seed; the global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.manual_seed(key.seed())
+        torch.default_generator.manual_seed(key.seed())  # torch.manual_seed would seed the accelerators too
         module = make()
     dtype = torch.get_default_dtype()
     return {
@@ -39,15 +40,44 @@ def call(module: nn.Module, theta: Mapping[str, Tensor], *args: Any, **kwargs: A
     Raises:
         RuntimeError: theta's names are not exactly the module's (a stray or missing key is never ignored).
     """
-    values = {**dict(module.named_buffers()), **theta}
-    return torch.func.functional_call(module, values, args, kwargs, strict=True)
+    buffers = _buffers(module)
+    example = next(iter(theta.values()), None)
+    if buffers and example is not None:
+        theta = {**{name: _like(buffer, example) for name, buffer in buffers.items()}, **theta}
+    return torch.func.functional_call(module, dict(theta), args, kwargs, strict=True)
 
 
 def filled(module: nn.Module, theta: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the module that holds theta, for use outside metaloop."""
+    """A copy of the module that holds theta, for use outside metaloop.
+
+    Raises:
+        RuntimeError: theta's names are not exactly the module's.
+    """
     own = copy.deepcopy(module).requires_grad_(True)
     example = next(iter(theta.values()), None)
     if example is not None:
         own = own.to(example.device, example.dtype)
-    own.load_state_dict({**dict(own.named_buffers()), **theta}, strict=True)
+    parameters = dict(own.named_parameters())  # not the state_dict, which names a shared parameter twice
+    if parameters.keys() != theta.keys():
+        raise RuntimeError(f"the module has the parameters {sorted(parameters)}, theta has {sorted(theta)}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(theta[name])
     return own
+
+
+_known: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    """A skeleton's buffers, looked up once: walking a module's children costs more than a small network's call."""
+    if torch.compiler.is_compiling():
+        return dict(module.named_buffers())
+    if module not in _known:
+        _known[module] = dict(module.named_buffers())
+    return _known[module]
+
+
+def _like(buffer: Tensor, example: Tensor) -> Tensor:
+    """A buffer where theta is, and as fine: skeletons are built on the CPU."""
+    return buffer.to(example.device, example.dtype if buffer.is_floating_point() else None)

@@ -102,9 +102,12 @@ class _Loop:
         end = experiment.total_steps if until is None else min(until, experiment.total_steps)
         started(run, self.hooks)
         try:
-            progress = begun or load_progress(run.folder("checkpoints"), experiment) or experiment.begin()
-            run.cut(progress.step)
+            stored = None if begun else load_progress(run.folder("checkpoints"), experiment)
+            progress = stored or begun or experiment.begin()
+            run.cut(progress.step if stored else -1)
             with _Interrupts() as interrupts, Bar(experiment.name, end, progress.step, self.quiet) as bar:
+                if stored is None and (end == 0 or experiment.ended(progress)):
+                    self._save_start(progress)
                 status, progress, first = self._advance(progress, end, start, max_seconds, interrupts, bar)
             summary = self._summary(progress, time.monotonic() - start, first)
             if status == "interrupted":
@@ -126,36 +129,36 @@ class _Loop:
         interrupts: _Interrupts,
         bar: Bar,
     ) -> tuple[Status, Progress, float | None]:
-        """Step to the end, or until something stops it: (status, progress, seconds until the first step ended)."""
-        experiment, first, saved = self.experiment, None, progress.step
-        while progress.step < end and not experiment.out_of_budget(progress.spent):
+        """Step to the end, or until something stops it: (status, progress, seconds until the first step ended).
+
+        A step's rows are written before its checkpoint, and a resumed run cuts off the rows behind the checkpoint: so
+        every row is written once.
+        """
+        experiment, first, every = self.experiment, None, self.experiment.eval_every
+        while progress.step < end and not experiment.ended(progress):
             progress = experiment.advance(progress)
-            step = progress.step
+            step, ended = progress.step, experiment.ended(progress)
             if first is None:
                 first = time.monotonic() - started
-            if progress.outcome is not None and step % experiment.log_every == 0:
+            if progress.outcome is not None and (ended or experiment.logged(step)):
                 self._note(progress, progress.outcome)
-            if experiment.eval_tasks and experiment.eval_every and step % experiment.eval_every == 0:
+            if experiment.eval_tasks and (ended or (every is not None and step % every == 0)):
                 self._evaluate(progress)
-            if step % experiment.checkpoint_interval == 0:
+            asked, late = interrupts.asked, max_seconds is not None and time.monotonic() - started > max_seconds
+            if asked or late or step == end or ended or step % experiment.checkpoint_interval == 0:
                 self._save(progress)
-                saved = step
-            if time.monotonic() - self.last_flush > _FLUSH_SECONDS or len(self.rows) >= _FLUSH_ROWS:
+            elif time.monotonic() - self.last_flush > _FLUSH_SECONDS or len(self.rows) >= _FLUSH_ROWS:
                 self._flush()
             bar.at(step, self.latest)
-            late = max_seconds is not None and time.monotonic() - started > max_seconds
-            if (interrupts.asked or late) and step < end:
-                self._save(progress)
-                return "interrupted" if interrupts.asked else "stopped", progress, first
-        finished = progress.step >= experiment.total_steps or experiment.out_of_budget(progress.spent)
-        every = experiment.eval_every
-        if experiment.eval_tasks and finished and (every is None or progress.step % every or progress.step == 0):
+            if (asked or late) and step < end and not ended:
+                return "interrupted" if asked else "stopped", progress, first
+        return "finished" if experiment.ended(progress) else "stopped", progress, first
+
+    def _save_start(self, progress: Progress) -> None:
+        """What is left of a run of no steps."""
+        if self.experiment.eval_tasks and self.experiment.ended(progress):
             self._evaluate(progress)
-            saved = -1
-        if saved != progress.step or progress.step == 0:
-            self._save(progress)
-        self._flush()
-        return "finished" if finished else "stopped", progress, first
+        self._save(progress)
 
     def _note(self, progress: Progress, outcome: Outcome, prefix: str = "") -> None:
         """Remember a row; its values stay on the device until they are flushed."""
@@ -164,7 +167,7 @@ class _Loop:
         self.rows.append({"step": progress.step, "time": time.time(), **means, **spent})
 
     def _evaluate(self, progress: Progress) -> None:
-        outcome = self.experiment.evaluate(progress.theta, family=progress.family)
+        outcome = self.experiment.evaluate(progress.theta)
         self._note(progress, outcome, "eval/")
 
     def _flush(self) -> None:

@@ -76,7 +76,11 @@ class Result:
             import pandas as pd
         except ModuleNotFoundError as error:
             raise UserError("to_dataframe needs pandas: pip install 'metaloop[frame]'") from error
-        return pd.DataFrame(self.history).groupby("step", as_index=False).first()
+        return (
+            pd.DataFrame(self.history, columns=None if self.history else ["step"])
+            .groupby("step", as_index=False)
+            .first()
+        )
 
     def plot(self, *metrics: str) -> Figure:
         """The history as curves (default: every loss).
@@ -110,11 +114,10 @@ class Predictor:
         learner = self.experiment.learner
         if not isinstance(learner, Predicts):
             raise UserError(f"{type(learner).__name__} does not predict at new inputs")
-        device = self.experiment.torch_device
-        x, y = x[None].to(device), y[None].to(device)
-        episode = Episode(x, y, x, y)
         keys = self.experiment.root.fold("predict", seed).split(1)
         with torch.no_grad(), self.experiment.scope():
+            x, y = _batch_of_one(x, keys.device), _batch_of_one(y, keys.device)
+            episode = Episode(x, y, x, y)
             _, state = learner.live(self.theta, episode, keys)
         return Adapted(self, state, keys)
 
@@ -133,8 +136,14 @@ class Adapted:
         learner = experiment.learner
         assert isinstance(learner, Predicts)
         with torch.no_grad(), experiment.scope():
-            inputs = x[None].to(experiment.torch_device)
+            inputs = _batch_of_one(x, experiment.torch_device)
             return learner.predict(self.predictor.theta, self.state, inputs, self.keys.fold("predict"))[0]
+
+
+def _batch_of_one(values: Tensor, device: torch.device) -> Tensor:
+    """A person's data as the learner wants it: `[1, ...]`, in the experiment's precision."""
+    dtype = torch.get_default_dtype() if values.is_floating_point() else None
+    return values[None].to(device, dtype)
 
 
 def load(run: Run | Path | str, experiment: Experiment | None = None) -> Result:
