@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def drawn(shots: int = 6, inputs: int = 4) -> Episode:
     return Episode(x[:, :shots], y[:, :shots] + 1, x[:, shots:], y[:, shots:])
 
 
-def outputs(learner: AnyLearner, theta: dict[str, Tensor], tasks: Episode) -> Tensor:
+def outputs(learner: Any, theta: dict[str, Tensor], tasks: Episode) -> Tensor:
     _, state = learner.live(theta, tasks, Key.of(2).split(TASKS))
     found: Tensor = learner.predict(theta, state, tasks.query_x, Key.of(3).split(TASKS))
     return found

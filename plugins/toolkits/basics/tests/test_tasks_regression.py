@@ -22,7 +22,8 @@ def draw(family: LinearRegression | Sinusoid, n: int = 4000, seed: int = 0) -> A
 
 
 def fitted(x: Tensor, y: Tensor) -> Tensor:
-    return torch.linalg.lstsq(x, y).solution
+    solution: Tensor = torch.linalg.lstsq(x, y).solution
+    return solution
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_a_key_names_its_tasks(family: LinearRegression | Sinusoid) -> None:
     [
         (lambda: LinearRegression(shots=4, noisy=5), "noisy"),
         (lambda: LinearRegression(noise=-1), "noise"),
-        (lambda: LinearRegression(law="cauchy"), "law"),  # type: ignore[arg-type]
+        (lambda: LinearRegression(law="cauchy"), "law"),
         (lambda: Sinusoid(x_range=(1, 0)), "x_range"),
         (lambda: Sinusoid(amplitude=(0, math.inf)), "amplitude"),
     ],

@@ -16,7 +16,7 @@ def sinusoids(profile: str) -> Experiment:
     """MAML on sinusoids (Finn et al. 2017, section 5.1); `gpu` has the paper's 70 000 steps of 25 tasks."""
     paper = profile == "gpu"
     return Experiment(
-        name="basics",
+        name="basics/maml",
         tasks=Sinusoid(),
         learner=Maml(steps=1 if paper else 5),
         meta_optimizer=Gradient(lr=1e-3),

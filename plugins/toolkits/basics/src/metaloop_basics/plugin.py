@@ -5,6 +5,8 @@ from metaloop.manifest import Job, Part, Plugin
 _TASKS = "metaloop_basics.tasks"
 _LEARNERS = "metaloop_basics.learners"
 _META = "metaloop_basics.meta_optimizers"
+_JOBS = "metaloop_basics.jobs"
+_DRY = (("steps", 1), ("task_batch", 2), ("eval_tasks", 2))
 
 SPEC = Plugin(
     name="basics",
@@ -38,17 +40,8 @@ SPEC = Plugin(
         Part("basics/random-search", "meta-optimizer", f"{_META}.evolution:RandomSearch", "keep the best of a cloud"),
     ),
     jobs=(
-        Job(
-            "basics",
-            "metaloop_basics.jobs:sinusoids",
-            "MAML on sinusoids",
-            dry=(("steps", 1), ("task_batch", 2), ("eval_tasks", 2)),
-        ),
-        Job(
-            "basics/digits",
-            "metaloop_basics.jobs:digits",
-            "prototypical networks on digits they were not trained on",
-            dry=(("steps", 1), ("task_batch", 2), ("eval_tasks", 2)),
-        ),
+        Job("basics", f"{_JOBS}:sinusoids", "the same as basics/maml", dry=_DRY),
+        Job("basics/maml", f"{_JOBS}:sinusoids", "MAML on sinusoids", dry=_DRY),
+        Job("basics/digits", f"{_JOBS}:digits", "prototypical networks on digits they have not seen", dry=_DRY),
     ),
 )
