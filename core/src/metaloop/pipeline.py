@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,11 @@ from metaloop.store import Run, Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+_NAME = re.compile(r"[A-Za-z0-9]([\w.-]{0,90}\w)?")  # a stage's folder is called by its name
+_FREE = {"device", "executor", "compile", "task_chunk", "checkpoint_every"}
+"""Settings under which an experiment stays the same."""
 
 
 class FunctionStage(Stage):
@@ -48,12 +55,15 @@ def _stage(name: str, value: Any) -> Component:
     if isinstance(value, Mapping):
         if value.get("component") == Experiment.component_id():
             return Experiment.model_validate(value)
-        if "component" in value and "function" not in value:
-            return Stage.model_validate(value)
-        raise UserError(f"stages.{name}: is a Python function: run the script that defines it")
-    if callable(value):
+        if value.get("component") == FunctionStage.component_id():
+            raise UserError(f"stages.{name}: is a Python function: run the script that defines it")
+        if "component" not in value:
+            raise UserError(f"stages.{name}: must name its component")
+        return Stage.model_validate(value)
+    if callable(value) and not isinstance(value, type):
         return FunctionStage(function=value)
-    raise UserError(f"stages.{name}: must be an Experiment, a Stage or a function, not {type(value).__name__}")
+    what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    raise UserError(f"stages.{name}: must be an Experiment, a Stage or a function, not {what}")
 
 
 class Pipeline(Component):
@@ -74,6 +84,9 @@ class Pipeline(Component):
     def _load_stages(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or not value:
             raise ValueError("must map names to stages")
+        for name in value:
+            if not (isinstance(name, str) and _NAME.fullmatch(name)):
+                raise ValueError(f"{name!r} is no name for a stage: use letters, digits, '-', '_' and '.'")
         return Stages({name: _stage(name, stage) for name, stage in value.items()})
 
     @model_validator(mode="after")
@@ -171,7 +184,9 @@ def run_part(
     Raises:
         Stopped: the deadline came first.
     """
-    part = parent.child(name, experiment.model_dump(mode="json"), kind="experiment", seed=experiment.seed)
+    config = experiment.model_dump(mode="json")
+    part = parent.child(name, config, kind="experiment", seed=experiment.seed)
+    _expect_same(part, {key: value for key, value in config.items() if key not in _FREE})
     if part.status == "finished":
         return load(part, experiment)
     result = run_experiment(experiment, None, part, None, _seconds_left(deadline), quiet, hooks)
@@ -180,16 +195,47 @@ def run_part(
     return result
 
 
+def _expect_same(part: Run, config: Mapping[str, Any]) -> None:
+    """Refuse to go on with a part, or to take its result, under settings that it was not begun with.
+
+    Raises:
+        UserError: with the first setting that differs.
+    """
+    if difference := _difference(part.config, config):
+        raise UserError(f"{part.id} was begun with {difference}: start a new run, or give another name")
+
+
+def _difference(before: Any, now: Any, path: str = "") -> str | None:
+    """The first setting that both have and that differs."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        pairs = (
+            (key, _difference(before[key], now[key], f"{path}.{key}" if path else key)) for key in now if key in before
+        )
+        return next((found for _, found in pairs if found), None)
+    return None if json.dumps(before) == json.dumps(now) else f"{path}={before!r}, and now it is {now!r}"
+
+
 def _run_stage(stage: Stage, context: Context) -> Mapping[str, Any]:
-    """What a stage computes, stored in its run; a finished one is not run again."""
+    """What a stage computes, stored in its run; a finished one is not run again.
+
+    Raises:
+        UserError: it does not return a mapping of JSON values, or was begun with other settings.
+    """
     part = context.run
+    _expect_same(part, stage.model_dump(mode="json"))
     done = part.result()
     if part.status == "finished" and done is not None:
         return done
     _seconds_left(context.deadline)
     part.set_status("running")
     try:
-        part.write_result(dict(stage.run(context)))
+        found = stage.run(context)
+        if not isinstance(found, Mapping):
+            raise UserError(f"stage {context.name!r} must return a mapping, not {type(found).__name__}")
+        try:
+            part.write_result(found)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"what stage {context.name!r} returns can't be stored: {error}") from error
     except BaseException as error:
         note_end(part, error)
         raise

@@ -283,9 +283,15 @@ class Run:
         return sorted(path for path in (self.path / "artifacts").rglob("*") if path.is_file())
 
     def child(self, name: str, config: Mapping[str, Any], *, kind: str = "experiment", seed: int | None = None) -> Run:
-        """The run of this name inside this run: opened where it exists, else made."""
+        """The run of this name inside this run: opened where it exists, else made.
+
+        Raises:
+            UserError: another name has the same folder, or it can't be written.
+        """
         path = self.path / "children" / _slug(name)
         if (path / "run.json").is_file():
+            if (taken := Run(path).name) != name:
+                raise UserError(f"{name!r} and {taken!r} would share the folder {path.name!r} of {self.id}: rename one")
             return Run(path)
         return Run.create(config, name=name, kind=kind, parent=self.id, seed=seed, folder=path)
 
