@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, overload
@@ -50,7 +49,10 @@ class Engine:
             if isinstance(self.learner, PerObject):
                 spread = None if isinstance(self.executor, InProcess) else self.executor.map
                 return self.learner.live(theta, tasks, keys, spread=spread)[0]
-            out: Outcome = self.compiled(self._outcome, "live")(theta, tasks, keys.data, self.learner.longest(tasks))
+            longest = self.learner.longest(tasks)
+            if not self.compiled.enabled:
+                return self.learner.live(theta, tasks, keys, longest)[0]
+            out: Outcome = self.compiled(self._outcome, "live")(theta, tasks, keys.data, longest)
             return out
 
     def _outcome(self, theta: Any, tasks: Any, keys: Tensor, longest: int) -> Outcome:
@@ -60,18 +62,31 @@ class Engine:
         rows = to_rows(self._outcome(theta, tasks, keys, longest))
         return rows[0].mean(), rows
 
+    def _slope(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Rows]:
+        """Gradient and rows; not compiled, keys stay lazy."""
+        longest = self.learner.longest(tasks)
+        if self.compiled.enabled:
+            run = self.compiled(grad(self._loss, has_aux=True), "grad")
+            gradient, rows = run(theta, tasks, keys.data, longest)
+            return gradient, rows
+
+        def loss(theta: Any) -> tuple[Tensor, Rows]:
+            rows = to_rows(self.learner.live(theta, tasks, keys, longest)[0])
+            return rows[0].mean(), rows
+
+        gradient, rows = grad(loss, has_aux=True)(theta)
+        return gradient, rows
+
     def grad(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Outcome]:
         """Gradient of the mean loss over tasks."""
-        one: Callable[..., tuple[Any, Rows]] = self.compiled(grad(self._loss, has_aux=True), "grad")
         n = tree.length(tasks)
         if self.chunk is None or self.chunk >= n:
-            gradient, rows = one(theta, tasks, keys.data, self.learner.longest(tasks))
+            gradient, rows = self._slope(theta, tasks, keys)
             return gradient, from_rows(rows)
         total, parts = None, []
         for start in range(0, n, self.chunk):
             rows_of = slice(start, min(start + self.chunk, n))
-            part = tree.index(tasks, rows_of)
-            gradient, rows = one(theta, part, keys.data[rows_of], self.learner.longest(part))
+            gradient, rows = self._slope(theta, tree.index(tasks, rows_of), keys[rows_of])
             share = (rows_of.stop - start) / n
             if total is None:
                 total = tree.tree_map(torch.zeros_like, gradient)
@@ -126,8 +141,10 @@ class Engine:
         rows = to_rows(last)
         if seen:
             rows = tree.tree_map(lambda *each: as_float(torch.stack(each)).mean(0), *seen, rows)
-        done = ended if last.done is None else ended | last.done
-        return Outcome(*rows, done=done, info=last.info), after
+        if last.done is not None:  # a life may end early, by its learner's word
+            clock = clock._replace(lifetime=torch.where(last.done, clock.step, clock.lifetime))
+            ended, after = ended | last.done, after._replace(clock=clock)
+        return Outcome(*rows, done=ended, info=last.info), after
 
 
 def batch_of_one(row: Any) -> Any:

@@ -9,6 +9,7 @@ else was drawn before. Draws are plain int64 tensor arithmetic (SplitMix64, Stee
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,12 +66,19 @@ class Key:
     Folding is lazy: nothing is computed until something is drawn, so keys that nobody draws from cost nothing.
     """
 
-    __slots__ = ("_path", "_state")
+    __slots__ = ("_labels", "_parent", "_path", "_state")
 
-    def __init__(self, state: Any, path: tuple[int, ...] = ()) -> None:
-        """Wrap a state `[...]` int64; users begin with `Key.of(seed)`."""
+    def __init__(
+        self, state: Any, path: tuple[int, ...] = (), parent: Key | None = None, labels: Tensor | None = None
+    ) -> None:
+        """Wrap a state `[...]` int64; users begin with `Key.of(seed)`.
+
+        With a parent the state is not known yet: it is the parent's, folded with labels `[...]`.
+        """
         self._state = state
         self._path = path
+        self._parent = parent
+        self._labels = labels
 
     @staticmethod
     def of(seed: int, device: torch.device | str = "cpu") -> Key:
@@ -79,25 +87,31 @@ class Key:
 
     @property
     def data(self) -> Tensor:
-        """The stream's state `[...]` int64, all folds applied."""
-        if self._path:
-            state = self._state
-            for word in self._path:
-                state = _mix((state ^ word) + _signed(_GOLDEN))
-            self._state, self._path = state, ()
-        state_: Tensor = self._state
-        return state_
+        """The stream's state `[...]` int64, all folds applied.
+
+        It is not kept: what is computed inside `grad` or `vmap` must not outlive them.
+        """
+        state: Tensor = self._state
+        if self._parent is not None and self._labels is not None:
+            words = _mix(self._labels.to(torch.int64) ^ _signed(_FOLD))
+            state = _mix((self._parent.data ^ words) + _signed(_GOLDEN))
+        for word in self._path:
+            state = _mix((state ^ word) + _signed(_GOLDEN))
+        return state
 
     @property
     def shape(self) -> torch.Size:
         """The leading axes: `()` for one key, `[n]` for a batch."""
-        shape: torch.Size = self._state.shape
+        if self._parent is not None and self._labels is not None:
+            shape: torch.Size = torch.broadcast_shapes(self._parent.shape, self._labels.shape)  # type: ignore[no-untyped-call]
+        else:
+            shape = self._state.shape
         return shape
 
     @property
     def device(self) -> torch.device:
         """Where draws land."""
-        device: torch.device = self._state.device
+        device: torch.device = self._state.device if self._parent is None else self._parent.device
         return device
 
     def fold(self, *what: str | int | Tensor) -> Key:
@@ -105,31 +119,42 @@ class Key:
 
         Integers and integer tensors of the same value name the same stream.
         """
-        state, path = self._state, self._path
+        key = self
         for label in what:
             if isinstance(label, Tensor):
                 if label.is_floating_point():
                     raise TypeError("a label of a key is text, an integer or an integer tensor, not a float tensor")
-                words = _mix(label.to(torch.int64) ^ _signed(_FOLD))
-                state, path = _mix((Key(state, path).data ^ words) + _signed(_GOLDEN)), ()
+                key = Key(None, parent=key, labels=label)
             else:
-                path = (*path, _signed(_mix_int(_label(label) ^ _FOLD)))
-        return Key(state, path)
+                path = (*key._path, _signed(_mix_int(_label(label) ^ _FOLD)))
+                key = Key(key._state, path, key._parent, key._labels)
+        return key
 
     def split(self, n: int) -> Key:
         """A batch of `n` keys: a new trailing key axis `[..., n]`."""
-        return Key(self.data[..., None]).fold(torch.arange(n, device=self.device))
+        return Key(Key(self.data[..., None]).fold(torch.arange(n, device=self.device)).data)
+
+    def spread(self) -> tuple[Tensor, Callable[[Tensor], Key]]:
+        """A tensor `[n]` to `vmap` over, and how a row's key is made of its row: still without computing anything."""
+        parent, path = self._parent, self._path
+        if parent is None or self._labels is None or parent.shape:
+            return self.data, Key
+        return self._labels, lambda row: Key(None, path, parent, row)
 
     def __getitem__(self, rows: Any) -> Key:
         """Rows of a batch of keys."""
-        return Key(self._state[rows], self._path)
+        if self._parent is None:
+            return Key(self._state[rows], self._path)
+        if self._labels is None or self._parent.shape:
+            return Key(self.data[rows])
+        return Key(None, self._path, self._parent, self._labels[rows])
 
     def __len__(self) -> int:
-        return int(self._state.shape[0])
+        return int(self.shape[0])
 
     def to(self, device: torch.device | str) -> Key:
         """The same key on another device."""
-        return Key(self._state.to(device), self._path)
+        return Key(self.data.to(device))
 
     def bits(self, *shape: int) -> Tensor:
         """64 random bits each, `[key axes, *shape]` int64."""

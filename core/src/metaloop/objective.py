@@ -111,7 +111,8 @@ class TaskObjective(Generic[Theta]):
 
     @property
     def _keys(self) -> Key:
-        return self._key.fold("lives").split(self.n)
+        key = self._key.fold("lives")
+        return key.fold(torch.arange(self.n, device=key.device))  # `key.split(n)`, but nothing is computed yet
 
     def _count(self, tasks: Any, candidates: int = 1) -> None:
         lifetime = self.learner.lifetime(tasks)
