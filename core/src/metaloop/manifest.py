@@ -14,7 +14,8 @@ API_VERSION = 1
 
 ENTRY_POINT_GROUP = "metaloop.plugins"
 
-Kind = Literal["tasks", "learner", "meta-optimizer", "stage", "executor"]
+Kind = Literal["tasks", "learner", "meta-optimizer", "stage", "executor", "part"]
+"""A `part` is a component that other components hold: a network, a schedule."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Part:
-    """One component that a plugin offers: a task family, learner, meta-optimizer, stage or executor."""
+    """One component that a plugin offers."""
 
     id: str
     """`"<plugin>/<name>"`; it is what run files name."""

@@ -20,6 +20,7 @@ from metaloop.executors import Executor
 from metaloop.learner import Learner
 from metaloop.manifest import Kind, Part, Plugin
 from metaloop.meta_optimizer import MetaOptimizer
+from metaloop.stage import Stage
 from metaloop.tasks import TaskFamily
 from metaloop.testing.compare import anew, expect
 from metaloop.testing.model import CheckResult, OnFail, Suite, run
@@ -30,7 +31,8 @@ BASES: dict[Kind, type[Component]] = {
     "tasks": TaskFamily,
     "learner": Learner,
     "meta-optimizer": MetaOptimizer,
-    "stage": Component,
+    "stage": Stage,
+    "part": Component,
     "executor": Executor,
 }
 """What a component of each kind derives from."""
@@ -103,7 +105,7 @@ def _parts(value: Any) -> Iterator[Component]:
 
 
 def _kind(cls: type[Component]) -> Kind:
-    return next((kind for kind, base in BASES.items() if kind != "stage" and issubclass(cls, base)), "stage")
+    return next(kind for kind, base in BASES.items() if issubclass(cls, base))
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from metaloop.errors import PluginError, UserError
 from metaloop.experiment import Experiment
 from metaloop.manifest import ENTRY_POINT_GROUP, Job, Part, Plugin
 from metaloop.pipeline import Pipeline, Stages
-from metaloop.stage import Stage
 from metaloop.testing import components
 from metaloop.testing.compare import expect
 from metaloop.testing.model import Case, CheckResult, OnFail, Suite, run
@@ -137,7 +136,7 @@ def targets_resolve(declared: Declared) -> None:
 def kinds_are_right(declared: Declared) -> None:
     """Every component derives from the base of its kind."""
     for part in declared.plugin.components:
-        cls, base = plugins.load(part.target), Stage if part.kind == "stage" else components.BASES[part.kind]
+        cls, base = plugins.load(part.target), components.BASES[part.kind]
         right = isinstance(cls, type) and issubclass(cls, base)
         expect(right, f"{part.id!r} is declared as {part.kind!r}, but is no {base.__name__}")
 

@@ -75,9 +75,7 @@ def test_first_order_learners(check: Callable[[], None]) -> None:
     check()
 
 
-@testing.parametrize(
-    "basics", expected_failures={"kinds_are_right": "networks are declared as stages: there is no kind for them"}
-)
+@testing.parametrize("basics")
 def test_plugin(check: Callable[[], None]) -> None:
     check()
 

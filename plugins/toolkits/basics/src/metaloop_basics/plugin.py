@@ -25,8 +25,8 @@ SPEC = Plugin(
         Part("basics/protonet", "learner", f"{_LEARNERS}.protonet:ProtoNet", "nearest class mean in a learned space"),
         Part("basics/ridge", "learner", f"{_LEARNERS}.ridge:Ridge", "ridge or least squares in closed form"),
         Part("basics/gd", "learner", f"{_LEARNERS}.descent:GradientDescent", "gradient descent on a linear model"),
-        Part("basics/mlp", "stage", "metaloop_basics.models:Mlp", "multi-layer perceptron for learners"),
-        Part("basics/conv-net", "stage", "metaloop_basics.models:ConvNet", "Conv4-style network for learners"),
+        Part("basics/mlp", "part", "metaloop_basics.models:Mlp", "multi-layer perceptron for learners"),
+        Part("basics/conv-net", "part", "metaloop_basics.models:ConvNet", "Conv4-style network for learners"),
         Part("basics/gradient", "meta-optimizer", f"{_META}.gradient:Gradient", "gradient through whole lives"),
         Part(
             "basics/truncated-gradient",
