@@ -17,6 +17,7 @@ from metaloop_icl_gd.alignment import align
 from metaloop_icl_gd.analysis import Model, best_descent, iterated, shifted, zero
 from metaloop_icl_gd.attention import products
 from metaloop_icl_gd.construction import construction, interpolate, normalised
+from metaloop_icl_gd.gradient_descent import GDPlusPlus
 from metaloop_icl_gd.transformer import LSATransformer
 
 GD = "gradient descent"
@@ -26,6 +27,7 @@ class Alignment(Stage):
     """Compare a trained transformer with gradient descent on held-out linear regression (paper, section 3)."""
 
     trained: str = Field(default="train", description="the earlier stage whose transformer is compared")
+    descent: str | None = Field(default=None, description="the stage that trained GD++; None: fitted to tasks")
     tasks: int = Field(default=10_000, ge=1, description="held-out tasks; as many others choose the step sizes")
     iterations: tuple[int, ...] = Field(
         default=(1, 2, 3, 5, 8, 12, 20, 30, 50), description="how often a single layer is applied in turn"
@@ -40,42 +42,49 @@ class Alignment(Stage):
         trained = Model(learner.but(reference=None), result.theta)
         with result.experiment.scope():
             tuning, held_out = (family.sample({}, self.tasks, context.key.fold(n)).tasks for n in ("tune", "judge"))
-            models = {"trained": trained, GD: best_descent(learner.layers, tuning, whiten=False)}
-            if learner.layers > 1:
-                models["GD++"] = best_descent(learner.layers, tuning, whiten=True, shared=learner.recurrent)
-            references = {name: model for name, model in models.items() if name != "trained"}
-            single = learner.plain and learner.layers == learner.heads == family.outputs == 1
-            if single:
-                models["interpolated"] = self._weights(context, trained, models[GD], family)
-            found: dict[str, Any] = {
-                "losses": {name: model.loss(held_out) for name, model in models.items()}
-                | {"zero": zero(held_out), "ridge": Model(Ridge(penalty=1e-6), {}).loss(held_out)},
+            references = self._references(context, learner, tuning)
+            models = {"trained": trained, **references}
+            found: dict[str, Any] = {}
+            if _is_single(learner, family):
+                models["interpolated"] = self._weights(context, trained, references[GD], family)
+                found["iterated"] = self._iterate(context, trained, references[GD], held_out)
+            sweeps = shifted(models, family, max(1, self.tasks // 4), context.key)
+            losses = {name: model.loss(held_out) for name, model in models.items()}
+            found |= {
+                "losses": losses | {"zero": zero(held_out), "ridge": Model(Ridge(penalty=1e-6), {}).loss(held_out)},
                 "alignment": {name: aligned(trained, model, held_out) for name, model in references.items()},
                 "step sizes": {name: {k: v.tolist() for k, v in m.theta.items()} for name, m in references.items()},
+                "shifted": {name: sweep._asdict() for name, sweep in sweeps.items()},
             }
-            if single:
-                found["iterated"] = self._iterate(context, trained, models[GD], held_out)
-            sweeps = shifted(models, family, max(1, self.tasks // 4), context.key)
-        found["shifted"] = {name: sweep._asdict() for name, sweep in sweeps.items()}
-        context.artifact("shifted.png", pictures.save(pictures.sweeps(sweeps)))
+            note = stalled(trained, references[GD], held_out)
+        context.artifact(f"{context.name}/shifted.png", pictures.save(pictures.sweeps(sweeps)))
         self._training(context, result)
         context.show(_table(f"Linear regression, {self.tasks} held-out tasks", found))
-        if single and (note := stalled(trained, models[GD], held_out)):
+        if note is not None:
             context.show(note)
         return found
+
+    def _references(self, context: Context, learner: LSATransformer, tuning: Episode) -> dict[str, Model]:
+        """Gradient descent of as many steps as layers, and for several layers GD++."""
+        references = {GD: best_descent(learner.layers, tuning, whiten=False)}
+        if self.descent is not None:
+            references["GD++"] = _descent(context, self.descent)
+        elif learner.layers > 1:
+            references["GD++"] = best_descent(learner.layers, tuning, whiten=True, shared=learner.recurrent)
+        return references
 
     def _weights(self, context: Context, trained: Model, descent: Model, family: LinearRegression) -> Model:
         """The layer between the trained one and the construction; a picture of both."""
         constructed = construction(family.inputs, eta=float(descent.theta["eta"]), device=context.device)
         figure = pictures.weights(normalised(trained.theta, family.inputs), products(constructed))
-        context.artifact("weights.png", pictures.save(figure))
+        context.artifact(f"{context.name}/weights.png", pictures.save(figure))
         return Model(trained.learner.but(key_size=None), interpolate(trained.theta, constructed, family.inputs))
 
     def _iterate(self, context: Context, trained: Model, descent: Model, tasks: Episode) -> dict[str, Any]:
         """The layer applied again and again beside gradient descent; a picture."""
         few = tree.index(tasks, slice(0, 1000))
         sweep = iterated(trained, float(descent.theta["eta"]), few, self.iterations)
-        context.artifact("iterated.png", pictures.save(pictures.sweeps({"times applied": sweep})))
+        context.artifact(f"{context.name}/iterated.png", pictures.save(pictures.sweeps({"times applied": sweep})))
         return sweep._asdict()
 
     def _training(self, context: Context, result: Result) -> None:
@@ -84,7 +93,7 @@ class Alignment(Stage):
         if reference is not None and any("eval/reference_loss" in row for row in result.history):
             label = f"gradient descent, eta/N = {reference.eta:.3f}"
             figure = pictures.alignment_over_training(result.history, label)
-            context.artifact("training.png", pictures.save(figure))
+            context.artifact(f"{context.name}/training.png", pictures.save(figure))
 
 
 def earlier(context: Context, name: str) -> Result:
@@ -100,6 +109,19 @@ def earlier(context: Context, name: str) -> Result:
     return result
 
 
+def _descent(context: Context, name: str) -> Model:
+    result = earlier(context, name)
+    if not isinstance(result.experiment.learner, GDPlusPlus):
+        raise UserError(f"{context.name}.descent: stage {name!r} trained no icl-gd/gd-plus-plus")
+    return Model(result.experiment.learner, result.theta)
+
+
+def _is_single(learner: LSATransformer, family: LinearRegression) -> bool:
+    """Whether it is the paper's single layer, whose weights are compared with the construction."""
+    bare = learner.linear and learner.embedding is None
+    return bare and learner.layers == learner.heads == family.outputs == 1
+
+
 def aligned(model: Model, reference: Model, tasks: Episode) -> dict[str, float]:
     """`alignment.Alignment.means` of a model beside a reference."""
     keys = Key.of(0, tasks.support_x.device).split(tree.length(tasks))
@@ -108,14 +130,14 @@ def aligned(model: Model, reference: Model, tasks: Episode) -> dict[str, float]:
 
 
 def stalled(layer: Model, descent: Model, tasks: Episode) -> str | None:
-    """What to tell about a trained layer that has not come near gradient descent; None where it has."""
+    """What to say about training that has not come near gradient descent; None where it has."""
     ratio = layer.loss(tasks) / descent.loss(tasks)
     if ratio < 1.2:
         return None
     return (
-        f"The layer's loss is {ratio:.2f} times one step of gradient descent's on the law that it was trained on. "
-        "Either training was too short, or it is at a solution of rank one, in which keys read y and values read x: "
-        "some first weights lead there at small batches. Try another --seed, more steps or a larger task_batch."
+        f"The trained loss is {ratio:.2f} times gradient descent's on the law that was trained on. Either training was "
+        "too short, or it is at a solution of rank one, in which keys read y and values read x: some first weights "
+        "lead there at small batches. Try another --seed, more steps or a larger task_batch."
     )
 
 

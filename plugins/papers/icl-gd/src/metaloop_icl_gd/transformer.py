@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from metaloop_icl_gd.alignment import compare, response
-from metaloop_icl_gd.attention import Weights, attend, implied_map
+from metaloop_icl_gd.attention import Products, attend, implied_map, products
 from metaloop_icl_gd.copying import copying
 from metaloop_icl_gd.embedding import Embedding, sinusoids, variance_scaling
 from metaloop_icl_gd.gradient_descent import GDPlusPlus
@@ -25,8 +25,9 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
     Tokens are `(x_i, y_i)` for the context and `(x_q, 0)` for a query; keys and values come from the context alone.
     Theta holds `query`, `key`, `value` `[layer, head, key, width]` and `projection` `[layer, head, width, key]` (one
     layer where weights are shared), and the weights of the parts that are switched on. There are no inner steps:
-    `begin` reads the context. With linear layers and nothing else the state is the implied linear map of query tokens
-    (`attention.implied_map`), otherwise the context's tokens before each layer `[task, layer, token, width]`.
+    `begin` reads the context. Where layers are linear attention alone the state is the linear map that they are to a
+    query's token (`attention.implied_map`), otherwise the context's tokens before each layer, `[task, layer, token,
+    width]`.
     """
 
     steps: int = Field(default=0, ge=0, le=0, description="a transformer takes no inner steps")
@@ -53,8 +54,8 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
         """Refuse settings that mean nothing together."""
         if self.tokens == "separate" and self.embedding is not None:
             raise Incompatible("embedding: separate tokens have none; use tokens='joint'")
-        if self.y_only and not self.plain:
-            raise Incompatible("y_only: is for linear layers of joint tokens without further parts")
+        if self.y_only and not self.linear:
+            raise Incompatible("y_only: is for linear layers of joint tokens without norm, MLP and clamp")
         if self.reference is not None and self.reference.embedding is not None:
             raise Incompatible("reference: must descend on the inputs themselves, without an embedding")
         if self.positions and self.tokens == "joint":
@@ -67,9 +68,9 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
         return cls(layers=2, heads=2, init_scale=1.0)
 
     @property
-    def plain(self) -> bool:
-        """Whether the layers are linear attention and nothing else, so that a query is mapped linearly."""
-        parts = (self.layer_norm, self.mlp, self.embedding, self.clamp, self.tokens == "separate")
+    def linear(self) -> bool:
+        """Whether tokens pass through linear attention and nothing else once they are made: queries map linearly."""
+        parts = (self.layer_norm, self.mlp, self.clamp, self.tokens == "separate")
         return self.softmax == "none" and not any(parts)
 
     def check(self, spec: Spec) -> None:
@@ -105,9 +106,9 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
     def begin(self, theta: Theta, tasks: Episode, keys: Key) -> Tensor:
         """Read the context."""
         context = self.context_tokens(theta, tasks)
-        if self.plain:
+        if self.linear:
             outputs = tasks.support_y.shape[-1]
-            return implied_map(theta, context, outputs, self.layers, self.damping, self.y_only)
+            return implied_map(self._products(theta, outputs), self.layers, context, outputs)
         before = [context]
         for layer in range(self.layers - 1):
             before.append(self.layer(theta, layer, before[-1], before[-1]))
@@ -123,9 +124,11 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
     def predict(self, theta: Theta, state: Tensor, inputs: Tensor, keys: Key) -> Tensor:
         """Predictions `[task, n, outputs]` at inputs `[task, n, *inputs]`."""
         x = rows(inputs)
-        if self.plain:
+        if self.linear and self.embedding is None:
             return -x @ state[..., : x.shape[-1]].mT  # the map's other columns are for the query's empty slot
         tokens, outputs = self._query_tokens(theta, x, state)
+        if self.linear:
+            return -tokens @ state.mT
         for layer in range(self.layers):
             tokens = self.layer(theta, layer, tokens, state[:, layer])
         return -tokens[..., -outputs:]
@@ -143,10 +146,10 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
     def layer(self, theta: Theta, layer: int, tokens: Tensor, context: Tensor) -> Tensor:
         """Tokens `[task, n, width]` after one layer that attends to `context` `[task, token, width]`."""
         own = 0 if self.recurrent else layer
-        weights = Weights(*(theta[name][own] for name in Weights._fields))
         softmax = self.softmax == "all" or (self.softmax == "first" and layer == 0)
         normed = self._normed(theta, own, "attention", tokens), self._normed(theta, own, "attention", context)
-        tokens = self._moved(tokens, attend(weights, *normed, softmax))
+        key_size = theta["key"].shape[-2] if softmax else None
+        tokens = self._moved(tokens, attend(products(theta).of(layer), *normed, key_size))
         if self.mlp:
             hidden = self._normed(theta, own, "mlp", tokens) @ theta["mlp.in"][own]
             hidden = torch.nn.functional.gelu(hidden, approximate="tanh")
@@ -166,6 +169,15 @@ class LSATransformer(Learner[Theta, Episode, Tensor]):
     def _placed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens with the positions `[n or 1, size]` appended to each."""
         return torch.cat([tokens, positions.to(tokens).expand(*tokens.shape[:2], -1)], dim=-1)
+
+    def _products(self, theta: Theta, outputs: int) -> Products:
+        """The layers' products with `damping` and `y_only` in them."""
+        kq, pv = products(theta)
+        if self.damping != 1.0:
+            pv = self.damping * pv
+        if self.y_only:
+            pv = pv * (torch.arange(pv.shape[-1], device=pv.device) >= pv.shape[-1] - outputs)[:, None]
+        return Products(kq, pv)
 
     def _moved(self, tokens: Tensor, update: Tensor) -> Tensor:
         tokens = tokens + self.damping * update
