@@ -36,7 +36,7 @@ def fresh(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["list"], ["list", "--json"], ["info", "lab"], ["info", "core"], ["--version"], ["run", "-h"]]
+    "words", [["list"], ["list", "--json"], ["info", "lab"], ["info", "core"], ["runs", "list"], ["run", "-h"]]
 )
 def test_looking_around_imports_nothing_heavy(words: list[str]) -> None:
     code = f"""

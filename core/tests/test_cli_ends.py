@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metaloop import checkpoint, disk
+from metaloop import checkpoint, disk, plugins
 from metaloop.claims import load_record
 from metaloop.cli import app
 from metaloop.store import Run, list_runs
@@ -154,8 +154,6 @@ def test_a_run_in_use_is_not_resumed(lab: Path) -> None:
 
 
 def test_a_run_whose_plugin_is_gone_is_not_resumed(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metaloop import plugins
-
     call("run", "lab/slow", "--max-time", "0.01s")
     monkeypatch.setenv("METALOOP_PLUGINS", "core")
     plugins.refresh()
@@ -230,3 +228,17 @@ def test_verify_records_where_it_is_asked_to(tmp_path: Path) -> None:
     assert len(load_record(tmp_path / "claims-lab").results) == 3
     call("verify", "lab", "--into", tmp_path / "docs", code=1)
     assert (tmp_path / "docs" / "claims.md").is_file()
+
+
+def test_verify_records_beside_the_source_of_an_editable_plugin(tmp_path: Path, lab_site: Path) -> None:
+    source = tmp_path / "the source"
+    source.mkdir()
+    url = lab_site / "metaloop_lab-1.0.dist-info" / "direct_url.json"
+    url.write_text(json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}}))
+    try:
+        plugins.refresh()
+        result = call("verify", "lab", "--record", "--quiet", code=1)
+    finally:
+        url.unlink()
+    assert f"recorded in {source / 'claims.md'}" in result.stderr
+    assert len(load_record(source).results) == 3

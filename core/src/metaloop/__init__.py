@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from metaloop.specs import TextSpec as TextSpec
     from metaloop.stage import Context as Context
     from metaloop.stage import Stage as Stage
+    from metaloop.sweep import Sweep as Sweep
     from metaloop.tasks import TaskFamily as TaskFamily
 
 _HOMES = {
@@ -60,6 +61,7 @@ _HOMES = {
     "result": ("Result", "load"),
     "specs": ("ControlSpec", "ObjectiveSpec", "Spec", "SupervisedSpec", "TextSpec"),
     "stage": ("Context", "Stage"),
+    "sweep": ("Sweep",),
     "tasks": ("TaskFamily",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
