@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Generic, Self, TypedDict, TypeVar
 
 import torch
@@ -77,8 +78,8 @@ class Descent(MetaOptimizer[Theta, MetaState], Generic[MetaState]):
         The mean of `loss` `[task]` is what `ReduceLROnPlateau` watches.
         """
         parameters = [value.detach().clone() for value in theta.values()]
-        optimizer, schedule = self._build(parameters)
-        optimizer.param_groups[0].update(state["group"])
+        optimizer, schedule = (self._shell, None) if self.schedule is None else self._build(parameters)
+        optimizer.param_groups[0].update(state["group"], params=parameters)
         optimizer.state = defaultdict(dict)
         for parameter, name in zip(parameters, theta, strict=True):
             optimizer.state[parameter] = _copied(state["moments"][name], state["group"])
@@ -91,7 +92,13 @@ class Descent(MetaOptimizer[Theta, MetaState], Generic[MetaState]):
         after = _state(theta, parameters, optimizer, schedule)
         for parameter in parameters:
             parameter.grad = None
+        optimizer.param_groups[0]["params"], optimizer.state = [], defaultdict(dict)
         return dict(zip(theta, parameters, strict=True)), after
+
+    @cached_property
+    def _shell(self) -> torch.optim.Optimizer:
+        """An optimizer without parameters, filled and emptied in every step: making one takes as long as its step."""
+        return self._build([torch.zeros(1, 1)])[0]
 
     def _clipped(self, gradient: list[Tensor]) -> list[Tensor]:
         """As `torch.nn.utils.clip_grad_norm_`, but not in place: the gradient may be an expanded view."""
