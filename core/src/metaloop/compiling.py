@@ -28,7 +28,7 @@ class Compiled:
         return self._functions[name]
 
     def _guarded(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        quick = torch.compile(fn, dynamic=False)
+        quick = torch.compile(fn)
         proven = False
 
         def run(*args: Any) -> Any:
