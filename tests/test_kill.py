@@ -109,7 +109,7 @@ def resume_to_the_end(run: Run) -> None:
 
 
 def timed_kills(root: Path, seconds: float) -> Iterator[int]:
-    """Kill a run and those who resume it, each after a share of what the whole takes; yields the newest step that each left."""
+    """Kill a run and those who resume it, each after a share of what the whole takes; yields what each left."""
     kills = 0
     while kills < TIMED_KILLS:
         left = [run for run in list_runs(root) if run.status != "finished"]

@@ -6,13 +6,11 @@ import math
 import pickle
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import pytest
 import torch
 from metaloop import executors, tree
-from metaloop.compiling import Compiled
 from metaloop.errors import DivergedError, Incompatible, RunError
 from metaloop.executors import InProcess, ProcessPool
 from metaloop.key import Key
@@ -304,16 +302,3 @@ def test_an_item_that_fails_is_named(pool: ProcessPool) -> None:
     with pytest.raises(RunError, match="must be picklable"):
         dict(pool.map(lambda item: item, [1]))
     assert dict(pool.map(math.sqrt, [4.0, 9.0])) == {0: 2.0, 1: 3.0}  # the pool is none the worse
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("learner", [Drift(), Drift(everyone=2)], ids=str)
-def test_compiled_is_the_same(learner: Any) -> None:
-    plain, quick = objective(learner, 4), objective(learner, 4, compiled=Compiled(True))
-    theta, thetas = thetas_for(learner), thetas_for(learner, 4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        for _ in range(2):
-            same(quick.grad(theta)[0], plain.grad(theta)[0], 1e-6)
-            same(rows(quick(theta)), rows(plain(theta)), 1e-5)
-    assert len(thetas["start"]) == 4
