@@ -44,7 +44,10 @@ class Engine:
         assert self.learner.warmed
 
     def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
-        """Whole lives without a graph."""
+        """Whole lives without a graph: all have ended, whatever the learner says of them."""
+        return self._live(theta, tasks, keys)._replace(done=None)
+
+    def _live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
         with torch.no_grad():
             if isinstance(self.learner, PerObject):
                 spread = None if isinstance(self.executor, InProcess) else self.executor.map

@@ -294,8 +294,9 @@ def join(outcomes: Sequence[Outcome]) -> Outcome:
     loss, fitness, metrics = tree.stack([to_rows(out) for out in outcomes])
     infos: Iterator[Any] = (out.info[0] if out.info else None for out in outcomes)
     info = list(infos) if any(out.info for out in outcomes) else None
-    flags = [out.done for out in outcomes if out.done is not None]
-    return Outcome(loss, fitness, metrics, torch.stack(flags) if flags else None, info)
+    flags = [torch.zeros_like(out.loss, dtype=torch.bool) if out.done is None else out.done for out in outcomes]
+    done = None if all(out.done is None for out in outcomes) else torch.stack(flags)
+    return Outcome(loss, fitness, metrics, done, info)
 
 
 def _outcome_of_life(
