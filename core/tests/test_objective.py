@@ -287,9 +287,9 @@ def diverge(step: int) -> None:
 
 
 def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
-    _, error = pickle.loads(executors._work(pickle.dumps((diverge, 3))))
+    _, error = pickle.loads(executors._work(pickle.dumps(diverge), pickle.dumps(3)))
     assert str(error).startswith("DivergedError: theta is not finite at step 3")
-    _, error = pickle.loads(executors._work(pickle.dumps((math.sqrt, -1.0))))
+    _, error = pickle.loads(executors._work(pickle.dumps(math.sqrt), pickle.dumps(-1.0)))
     assert isinstance(error, ValueError)
     assert "Traceback" in error.__notes__[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -55,7 +56,8 @@ class ProcessPool(Executor):
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Apply `fn` in the workers; results as they finish."""
         pool = _pool(self.workers).executor
-        futures = {pool.submit(_work, _packed(fn, item)): position for position, item in enumerate(items)}
+        shared = _packed(fn)
+        futures = {pool.submit(_work, shared, _packed(item)): position for position, item in enumerate(items)}
         try:
             for future in as_completed(futures):
                 position = futures[future]
@@ -76,7 +78,7 @@ def _failed(position: int, error: Exception) -> RunError:
     return RunError(f"item {position} failed: {type(error).__name__}: {error}")
 
 
-def _packed(*what: Any) -> bytes:
+def _packed(what: Any) -> bytes:
     """Pickled here, and not by the pool's queues: they pass a tensor as an open file, of which there are few."""
     try:
         return pickle.dumps(what)
@@ -84,19 +86,25 @@ def _packed(*what: Any) -> bytes:
         raise RunError(f"work for other processes must be picklable: {error}") from error
 
 
-def _work(packed: bytes) -> bytes:
+@functools.lru_cache(maxsize=1)
+def _unpacked(shared: bytes) -> Callable[[Any], Any]:
+    """The function of the `map` that a worker is busy with, and what is bound to it (a theta)."""
+    fn: Callable[[Any], Any] = pickle.loads(shared)
+    return fn
+
+
+def _work(shared: bytes, packed: bytes) -> bytes:
     """In a worker: the result and None, or None and why there is none."""
     if _ending is not None and _ending.is_set():
         raise RunError("the pool is ending")  # to nobody: a worker is handed an item ahead, which can't be taken back
     try:
-        fn, item = pickle.loads(packed)
-        return pickle.dumps((fn(item), None))
+        return pickle.dumps((_unpacked(shared)(pickle.loads(packed)), None))
     except Exception as error:
         error.add_note(traceback.format_exc())
         try:
-            packed = pickle.dumps((None, error))
-            pickle.loads(packed)  # an exception with arguments of its own may be refused only here
-            return packed
+            told = pickle.dumps((None, error))
+            pickle.loads(told)  # an exception with arguments of its own may be refused only here
+            return told
         except Exception:
             return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 

@@ -233,14 +233,13 @@ class PerObject(Learner[Theta, list[Task], list[State]], Generic[Theta, Task, St
         ends = per_task(lifetime, len(tasks), torch.device("cpu")).tolist()
         items = [(task, int(ends[i]), keys[i].data.cpu()) for i, task in enumerate(tasks)]
         if spread is None:
-            lives = [self._life((theta, *item)) for item in items]
+            lives = [self._life(theta, *item) for item in items]
             return join([out for out, _ in lives]), [state for _, state in lives]
-        life = partial(_outcome_of_life, self, torch.get_default_dtype())
-        outcomes: dict[int, Outcome] = dict(spread(life, [(theta, *item) for item in items]))
+        life = partial(_outcome_of_life, self, torch.get_default_dtype(), theta)  # theta travels with what is shared
+        outcomes: dict[int, Outcome] = dict(spread(life, items))
         return join([outcomes[i] for i in range(len(items))]), []
 
-    def _life(self, item: tuple[Theta, Task, int, Tensor]) -> tuple[Outcome, State]:
-        theta, task, end, data = item
+    def _life(self, theta: Theta, task: Task, end: int, data: Tensor) -> tuple[Outcome, State]:
         key, lifetime = Key(data), torch.tensor(end)
         state = self.begin_one(theta, task, key.fold("begin"))
         for k in range(end):
@@ -300,14 +299,14 @@ def join(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _outcome_of_life(
-    learner: PerObject[Any, Any, Any], dtype: torch.dtype, item: tuple[Any, Any, int, Tensor]
+    learner: PerObject[Any, Any, Any], dtype: torch.dtype, theta: Any, item: tuple[Any, int, Tensor]
 ) -> Outcome:
     """For workers: a live state can't travel, its outcome can; the experiment's precision must."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.no_grad():
-            return learner._life(item)[0]
+            return learner._life(theta, *item)[0]
     finally:
         torch.set_default_dtype(before)
 
