@@ -22,7 +22,9 @@ def test_theory_at_the_papers_setting() -> None:
 
 @pytest.mark.parametrize(("inputs", "shots", "span"), [(10, 10, 1.0), (3, 20, 2.0), (5, 4, 0.5)])
 def test_theory_is_what_is_sampled(inputs: int, shots: int, span: float) -> None:
-    tasks = LinearRegression(inputs=inputs, shots=shots, queries=1, input_scale=span).sample({}, 20_000, Key.of(0)).tasks
+    tasks = (
+        LinearRegression(inputs=inputs, shots=shots, queries=1, input_scale=span).sample({}, 20_000, Key.of(0)).tasks
+    )
     theory = expected_one_step(inputs, shots, span)
     learner = GDPlusPlus(whiten=False, eta=theory.eta)
     assert Model(learner, learner.step_sizes()).loss(tasks) == pytest.approx(theory.loss, rel=0.05)
@@ -53,7 +55,9 @@ def test_fits_reach_the_known_losses_of_two_steps() -> None:
 def test_steps_of_their_own_are_no_worse_than_shared_ones() -> None:
     tasks = LINES.sample({}, 500, Key.of(4)).tasks
     shared, own = (GDPlusPlus(steps=2, shared=shared, eta=0.5) for shared in (True, False))
-    assert Model(own, best_step_sizes(own, tasks)).loss(tasks) < Model(shared, best_step_sizes(shared, tasks)).loss(tasks)
+    assert Model(own, best_step_sizes(own, tasks)).loss(tasks) < Model(shared, best_step_sizes(shared, tasks)).loss(
+        tasks
+    )
 
 
 def test_descending_too_far_diverges_and_is_found_out() -> None:

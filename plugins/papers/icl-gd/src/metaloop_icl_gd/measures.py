@@ -36,13 +36,19 @@ ONE_LAYER = Budget(2000, 2048), Budget(5000, 2048)
 """Of a plain and a full measurement; 5000 steps are the paper's."""
 TWO_LAYERS = Budget(3000, 1024), Budget(5000, 2048)
 SINE = Budget(3000, 128), Budget(10_000, 256)
+SINE_LR = 3e-3
 SEPARATE = Budget(500, 256), Budget(10_000, 1024)
 
 
-def trained(setting: Setting, name: str, budgets: tuple[Budget, Budget], experiment: Experiment) -> Trained:
-    """The experiment trained from all seeds of the setting, once for all claims that need it."""
+def trained(
+    setting: Setting, name: str, budgets: tuple[Budget, Budget], experiment: Experiment, *, frozen: bool = False
+) -> Trained:
+    """The experiment trained from all seeds of the setting, once for all claims that need it.
+
+    `frozen` leaves theta as it is first drawn, as a learning rate of 0 would.
+    """
     steps, batch = budgets[setting.full]
-    own = experiment.but(steps=steps, task_batch=batch, device=setting.device)
+    own = experiment.but(steps=0 if frozen else steps, task_batch=batch, device=setting.device)
 
     def make() -> Trained:
         return train(own, setting.seeds, on_progress=lambda done: setting.progress(f"training {name}", done))
@@ -54,14 +60,6 @@ def held_out(setting: Setting, family: TaskFamily[Episode, Any], name: str = "ju
     """Each seed's own tasks, on which all models of that seed are judged."""
     keys = [Key.of(seed, setting.device).fold("claims", name) for seed in setting.seeds]
     return [family.sample(family.begin(key), HELD_OUT, key).tasks for key in keys]
-
-
-def frozen(setting: Setting, experiment: Experiment) -> Experiment:
-    """The experiment, which where treatments are broken learns with learning rate 0."""
-    if not setting.broken:
-        return experiment
-    assert experiment.meta_optimizer is not None
-    return experiment.but(meta_optimizer=experiment.meta_optimizer.but(lr=0.0))
 
 
 def lines(learner: LSATransformer) -> Experiment:
@@ -79,7 +77,8 @@ class Pair(NamedTuple):
 
 def one_layer(setting: Setting) -> list[Pair]:
     """A trained layer of every seed beside one step of gradient descent."""
-    found = trained(setting, "one layer", ONE_LAYER, frozen(setting, lines(LSATransformer(key_size=11))))
+    experiment = lines(LSATransformer(key_size=11))
+    found = trained(setting, "one layer", ONE_LAYER, experiment, frozen=setting.broken)
     tune = held_out(setting, LINES, "tune")
     descents = setting.share("one step", lambda: [best_descent(1, tasks, whiten=False) for tasks in tune])
     return [
@@ -151,11 +150,14 @@ def shifted_ratio(extreme: Callable[[list[float]], float]) -> Callable[[Setting]
 
 
 def interpolated(setting: Setting) -> Sample:
-    """C4: the loss of the layer half way between the trained weights and the construction."""
+    """C4: the loss of the layer half way between the trained weights and the construction.
+
+    Broken: the construction's mirror image, from predictions read without their minus.
+    """
     d = LINES.inputs
     treatment, baseline = [], []
     for layer, descent, tasks in one_layer(setting):
-        sign = -1.0 if setting.broken else 1.0  # predictions read without the minus: the construction's mirror image
+        sign = -1.0 if setting.broken else 1.0
         target = construction(d, eta=sign * float(descent.theta["eta"]), device=setting.device)
         between = Model(LSATransformer(), interpolate(layer.theta, target, d))
         treatment.append(between.loss(tasks))
@@ -171,9 +173,7 @@ def two_layers(setting: Setting, *, whiten: bool) -> Sample:
     learner = LSATransformer(layers=2, key_size=11, y_only=setting.broken)
     found = trained(setting, "two layers", TWO_LAYERS, lines(learner))
     tune = held_out(setting, LINES, "tune")
-    descents = setting.share(
-        f"two steps {whiten}", lambda: [best_descent(2, tasks, whiten=whiten) for tasks in tune]
-    )
+    descents = setting.share(f"two steps {whiten}", lambda: [best_descent(2, tasks, whiten=whiten) for tasks in tune])
     tasks = held_out(setting, LINES)
     return Sample(
         [Model(learner, found.of(i)).loss(episodes) for i, episodes in enumerate(tasks)],
@@ -181,9 +181,9 @@ def two_layers(setting: Setting, *, whiten: bool) -> Sample:
     )
 
 
-def waves(learner: Any, lr: float = 3e-3) -> Experiment:
+def waves(learner: Any) -> Experiment:
     """Training on sine waves."""
-    return Experiment(tasks=SINES, learner=learner, meta_optimizer=adam(lr, clip=100.0), steps=1)
+    return Experiment(tasks=SINES, learner=learner, meta_optimizer=adam(SINE_LR, clip=100.0), steps=1)
 
 
 DEEP = LSATransformer(key_size=40, embedding=Embedding())
@@ -194,8 +194,7 @@ ANIL = Anil(steps=1, inner_lr=0.1, model=Mlp(widths=(160, 40)))
 
 def sine_losses(setting: Setting, name: str, learner: Any) -> list[float]:
     """Each seed's loss on held-out sine waves after training."""
-    experiment = frozen(setting, waves(learner)) if learner is DEEP else waves(learner)
-    found = trained(setting, name, SINE, experiment)
+    found = trained(setting, name, SINE, waves(learner), frozen=setting.broken and learner is DEEP)
     tasks = held_out(setting, SINES)
     return [Model(learner, found.of(i)).loss(episodes) for i, episodes in enumerate(tasks)]
 
@@ -214,4 +213,3 @@ def deep_beside_shallow(setting: Setting) -> Sample:
 def deep_beside_anil(setting: Setting) -> Sample:
     """C6: MLP and layer beside ANIL, whose inner loop is one gradient step of the head."""
     return Sample(sine_losses(setting, "MLP and layer", DEEP), sine_losses(setting, "ANIL", ANIL))
-
