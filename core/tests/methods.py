@@ -1,16 +1,17 @@
-"""Small meta-optimizers of every kind: gradients, windows of long lives, populations, programs."""
+"""Small meta-optimizers of every kind (gradients, windows of long lives, populations, programs), and experiments."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from metaloop import tree
+from metaloop import Experiment, tree
 from metaloop.key import Key
 from metaloop.learner import AnyLearner, to_rows
 from metaloop.meta_optimizer import MetaOptimizer, needs_gradient
 from metaloop.objective import Objective
 from metaloop.outcome import Outcome
+from metaloop.testing.toys import Descent, Quadratics
 from torch import Tensor
 
 Theta = dict[str, Tensor]
@@ -130,3 +131,21 @@ class Rollout(MetaOptimizer[Any, State]):
     def step(self, theta: Any, state: State, objective: Objective[Any], key: Key) -> tuple[Any, State, Outcome]:
         out, carry = objective.unroll(theta, state["carry"], 1, measure="end")
         return theta, {"carry": carry}, out
+
+
+def small(**changes: Any) -> Experiment:
+    """A short experiment with some settings changed."""
+    settings: dict[str, Any] = {
+        "tasks": Quadratics(),
+        "learner": Descent(),
+        "meta_optimizer": Sgd(),
+        "steps": 6,
+        "task_batch": 3,
+        "device": "cpu",
+    }
+    return Experiment(**(settings | changes))
+
+
+def steps_with(result: Any, name: str) -> list[int]:
+    """The steps whose rows have this metric."""
+    return [row["step"] for row in result.history if name in row]
