@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
-from metaloop import Experiment, disk, tree
+from metaloop import Context, Experiment, Pipeline, disk, tree
 from metaloop.errors import MetaloopError, UserError
 from metaloop.key import Key
 from metaloop.saving import load_progress
@@ -236,6 +236,37 @@ def test_each_write_of_a_run_fails_once_and_nothing_readable_is_lost(root: Path,
             break
     assert failures >= 30
     assert not [path for path in root.iterdir() if path.name.startswith(".")]
+
+
+def test_each_write_of_a_pipeline_fails_once_and_it_resumes(root: Path) -> None:
+    def study(context: Context) -> dict[str, Any]:
+        inner = context.experiment("inner", build(tasks=Words(), learner=Climb(steps=2), steps=None, seed=0))
+        context.artifact("losses.txt", lambda path: path.write_text(str(inner.summary["loss"])))
+        return {"loss": inner.summary["loss"], "before": context.results["one"].summary["loss"]}
+
+    one = build(tasks=Levels(), learner=Drift(), meta_optimizer=Windows(), steps=2, seed=0)
+    pipeline = Pipeline(stages={"one": one, "study": study}, device="cpu")
+    whole = pipeline.run(quiet=True)
+    failures = 0
+    for at in itertools.count(1):
+        known = set(list_runs())
+        fault = Full(at, lasting=False)
+        try:
+            with mock.patch.object(disk, "call", fault):
+                pipeline.run(quiet=True)
+        except (OSError, MetaloopError) as error:
+            failures += 1
+            assert "No space left on device" in str(error)  # noqa: PT017 (some operations may fail without harm)
+        made = list_runs()
+        assert not made.broken
+        for run in [run for run in made if run not in known]:
+            result = pipeline.run(run=run, quiet=True)
+            assert result["study"] == whole["study"], f"operation {at}"
+            assert final(result["one"]) == final(whole["one"])
+            assert {part.status for part in [run, *run.children()]} == {"finished"}
+        if fault.count < at:
+            break
+    assert failures >= 60
 
 
 def test_two_holders_cannot_run_one_run() -> None:
