@@ -42,7 +42,7 @@ def one_layer(profile: str = "cpu") -> Pipeline:
     train = training(
         5000 if profile == "gpu" else 2500,
         tasks=LINES,
-        learner=LSATransformer(key_size=11, reference=one_step()),
+        learner=LSATransformer(reference=one_step()),
         meta_optimizer=adam(1e-3, clip=1e-3),
     )
     return Pipeline(name="icl-gd", stages={"train": train, "alignment": Alignment(), "tables": RealTables()})
@@ -62,7 +62,7 @@ def _deep(layers: int, *, shared: bool, steps: int) -> dict[str, Any]:
     train = training(
         steps,
         tasks=LINES,
-        learner=LSATransformer(layers=layers, recurrent=shared, key_size=11, clamp=10.0 if layers > 3 else None),
+        learner=LSATransformer(layers=layers, recurrent=shared, clamp=10.0 if layers > 3 else None),
         meta_optimizer=adam(lr, clip),
     )
     descent = training(
