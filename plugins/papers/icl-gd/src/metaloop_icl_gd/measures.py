@@ -35,7 +35,7 @@ class Budget(NamedTuple):
 ONE_LAYER = Budget(2000, 2048), Budget(5000, 2048)
 """Of a plain and a full measurement; 5000 steps are the paper's."""
 TWO_LAYERS = Budget(3000, 1024), Budget(5000, 2048)
-SINE = Budget(3000, 128), Budget(10_000, 256)
+SINE = Budget(2000, 128), Budget(10_000, 256)
 SINE_LR = 3e-3
 SEPARATE = Budget(500, 256), Budget(10_000, 1024)
 
