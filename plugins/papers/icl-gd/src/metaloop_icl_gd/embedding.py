@@ -53,5 +53,5 @@ def variance_scaling(key: Key, shape: tuple[int, ...], scale: float, fan_in: int
 
 def sinusoids(positions: int, size: int) -> Tensor:
     """Sines and cosines of each position, `[position, size]` (Vaswani et al. 2017, section 3.5)."""
-    angle = torch.arange(positions)[:, None] * torch.exp(torch.arange(0, size, 2) * (-math.log(10000.0) / size))
+    angle = torch.arange(positions)[:, None] * torch.exp(torch.arange(0, size, 2) * (-math.log(10000.0) / max(size, 1)))
     return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)[:, :size]

@@ -85,7 +85,7 @@ def sine(profile: str = "cpu") -> Pipeline:
         stages={
             "train": training(
                 steps,
-                learner=LSATransformer(key_size=40, embedding=Embedding()),
+                learner=LSATransformer(embedding=Embedding()),
                 meta_optimizer=adam(lr, clip=100.0),
                 **common,
             ),
@@ -97,7 +97,7 @@ def sine(profile: str = "cpu") -> Pipeline:
             ),
             "without_mlp": training(
                 max(1, steps // 4),
-                learner=LSATransformer(key_size=40, embedding=Embedding(hidden=0)),
+                learner=LSATransformer(embedding=Embedding(hidden=0)),
                 meta_optimizer=adam(lr, clip=100.0),
                 **common,
             ),
@@ -113,7 +113,7 @@ def separate_tokens(profile: str = "cpu") -> Pipeline:
         tasks=LINES,
         task_batch=2048 if profile == "gpu" else 512,
         learner=LSATransformer(
-            layers=2, recurrent=False, key_size=20, softmax="first", tokens="separate", positions=10, init_scale=0.02
+            layers=2, recurrent=False, softmax="first", tokens="separate", positions=10, init_scale=0.02
         ),
         meta_optimizer=adam(1e-3, clip=10.0),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from metaloop import Episode, Experiment, Key, TaskFamily
+from metaloop import Episode, Experiment, Key, TaskFamily, tree
 from metaloop.claims import Sample, Setting
 from metaloop_basics.learners.anil import Anil
 from metaloop_basics.models import Mlp
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from metaloop_icl_gd.analysis import Model, best_descent
 from metaloop_icl_gd.construction import construction, interpolate
+from metaloop_icl_gd.copying import copying
 from metaloop_icl_gd.embedding import Embedding
 from metaloop_icl_gd.gradient_descent import GDPlusPlus
 from metaloop_icl_gd.jobs import LINES, SINES, adam
-from metaloop_icl_gd.seeds import Trained, train
+from metaloop_icl_gd.seeds import Theta, Trained, train
 from metaloop_icl_gd.stages import aligned
+from metaloop_icl_gd.step_sizes import expected_one_step
 from metaloop_icl_gd.transformer import LSATransformer
 
 HELD_OUT = 10_000
@@ -36,22 +38,35 @@ ONE_LAYER = Budget(2000, 2048), Budget(5000, 2048)
 """Of a plain and a full measurement; 5000 steps are the paper's."""
 TWO_LAYERS = Budget(3000, 1024), Budget(5000, 2048)
 SINE = Budget(2000, 128), Budget(10_000, 256)
-SINE_LR = 3e-3
-SEPARATE = Budget(500, 256), Budget(10_000, 1024)
+SEPARATE = Budget(4000, 512), Budget(10_000, 512)
+SINE_ADAM = adam(3e-3, clip=1.0)
+SEPARATE_ADAM = adam(3e-3, clip=0.1)
 
 
 def trained(
-    setting: Setting, name: str, budgets: tuple[Budget, Budget], experiment: Experiment, *, frozen: bool = False
+    setting: Setting,
+    name: str,
+    budgets: tuple[Budget, Budget],
+    experiment: Experiment,
+    *,
+    frozen: bool = False,
+    watch: Callable[[Theta, int], dict[str, float]] | None = None,
 ) -> Trained:
     """The experiment trained from all seeds of the setting, once for all claims that need it.
 
-    `frozen` leaves theta as it is first drawn, as a learning rate of 0 would.
+    `frozen` leaves theta as it is first drawn, as a learning rate of 0 would; `watch` measures about 40 times.
     """
     steps, batch = budgets[setting.full]
     own = experiment.but(steps=0 if frozen else steps, task_batch=batch, device=setting.device)
 
     def make() -> Trained:
-        return train(own, setting.seeds, on_progress=lambda done: setting.progress(f"training {name}", done))
+        return train(
+            own,
+            setting.seeds,
+            every=max(1, steps // 40),
+            measure=watch,
+            on_progress=lambda done: setting.progress(f"training {name}", done),
+        )
 
     return setting.share(f"{name} {own.model_dump_json()}", make)
 
@@ -77,14 +92,18 @@ class Pair(NamedTuple):
 
 def one_layer(setting: Setting) -> list[Pair]:
     """A trained layer of every seed beside one step of gradient descent."""
-    experiment = lines(LSATransformer(key_size=11))
+    experiment = lines(LSATransformer())
     found = trained(setting, "one layer", ONE_LAYER, experiment, frozen=setting.broken)
-    tune = held_out(setting, LINES, "tune")
-    descents = setting.share("one step", lambda: [best_descent(1, tasks, whiten=False) for tasks in tune])
     return [
-        Pair(Model(LSATransformer(key_size=11), found.of(i)), descent, tasks)
-        for i, (descent, tasks) in enumerate(zip(descents, held_out(setting, LINES), strict=True))
+        Pair(Model(experiment.learner, found.of(i)), descent, tasks)
+        for i, (descent, tasks) in enumerate(zip(one_step(setting), held_out(setting, LINES), strict=True))
     ]
+
+
+def one_step(setting: Setting) -> list[Model]:
+    """One step of gradient descent for every seed, with the step size that is best on other tasks."""
+    tune = held_out(setting, LINES, "tune")
+    return setting.share("one step", lambda: [best_descent(1, tasks, whiten=False) for tasks in tune])
 
 
 def construction_error(setting: Setting) -> Sample:
@@ -170,7 +189,7 @@ def two_layers(setting: Setting, *, whiten: bool) -> Sample:
 
     Broken: layers that may not change their inputs, which curvature correction needs.
     """
-    learner = LSATransformer(layers=2, key_size=11, y_only=setting.broken)
+    learner = LSATransformer(layers=2, y_only=setting.broken)
     found = trained(setting, "two layers", TWO_LAYERS, lines(learner))
     tune = held_out(setting, LINES, "tune")
     descents = setting.share(f"two steps {whiten}", lambda: [best_descent(2, tasks, whiten=whiten) for tasks in tune])
@@ -183,11 +202,11 @@ def two_layers(setting: Setting, *, whiten: bool) -> Sample:
 
 def waves(learner: Any) -> Experiment:
     """Training on sine waves."""
-    return Experiment(tasks=SINES, learner=learner, meta_optimizer=adam(SINE_LR, clip=100.0), steps=1)
+    return Experiment(tasks=SINES, learner=learner, meta_optimizer=SINE_ADAM, steps=1)
 
 
-DEEP = LSATransformer(key_size=40, embedding=Embedding())
-SHALLOW = LSATransformer(key_size=40, embedding=Embedding(hidden=0))
+DEEP = LSATransformer(embedding=Embedding())
+SHALLOW = LSATransformer(embedding=Embedding(hidden=0))
 HEAD_STEP = GDPlusPlus(whiten=False, eta=0.01, embedding=Embedding())
 ANIL = Anil(steps=1, inner_lr=0.1, model=Mlp(widths=(160, 40)))
 
@@ -213,3 +232,52 @@ def deep_beside_shallow(setting: Setting) -> Sample:
 def deep_beside_anil(setting: Setting) -> Sample:
     """C6: MLP and layer beside ANIL, whose inner loop is one gradient step of the head."""
     return Sample(sine_losses(setting, "MLP and layer", DEEP), sine_losses(setting, "ANIL", ANIL))
+
+
+def separate(setting: Setting) -> Trained:
+    """Transformers of separate tokens, with loss and copying on the way; broken: without positions."""
+    learner = LSATransformer(
+        layers=2,
+        recurrent=False,
+        tokens="separate",
+        softmax="first",
+        positions=0 if setting.broken else 10,
+        init_scale=0.02,
+    )
+    few = {
+        seed: tree.index(tasks, slice(0, 1000))
+        for seed, tasks in zip(setting.seeds, held_out(setting, LINES, "watch"), strict=True)
+    }
+
+    def watch(theta: Theta, seed: int) -> dict[str, float]:
+        copies = copying(learner, theta, tree.index(few[seed], slice(0, 200)))._asdict()
+        found = {name: float(value.mean()) for name, value in copies.items()}
+        return found | {"loss": Model(learner, theta).loss(few[seed])}
+
+    experiment = Experiment(tasks=LINES, learner=learner, meta_optimizer=SEPARATE_ADAM, steps=1)
+    return trained(setting, "separate tokens", SEPARATE, experiment, watch=watch)
+
+
+def separate_loss(setting: Setting) -> Sample:
+    """C7: a transformer of separate tokens beside one step of gradient descent."""
+    found = separate(setting)
+    descents = one_step(setting)
+    tasks = held_out(setting, LINES)
+    return Sample(
+        [Model(found.experiment.learner, found.of(i)).loss(episodes) for i, episodes in enumerate(tasks)],
+        [descent.loss(episodes) for descent, episodes in zip(descents, tasks, strict=True)],
+    )
+
+
+def copying_at_the_drop(setting: Setting) -> Sample:
+    """C7: how much the first layer depends on the next token, beside each other one, once half the loss is gained.
+
+    Half way is between predicting zero and one step of gradient descent; without a drop it is the end of training.
+    """
+    curves = separate(setting).curves
+    theory = expected_one_step(LINES.inputs, LINES.shots)
+    below = curves["loss"] < (theory.loss + theory.zero_loss) / 2  # [measurement, seed]
+    last = len(below) - 1
+    first = torch.where(below.any(0), below.int().argmax(0), last)
+    at = first, torch.arange(len(setting.seeds))
+    return Sample(curves["copy_next"][at].tolist(), curves["copy_others"][at].tolist())
