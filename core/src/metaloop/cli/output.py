@@ -22,7 +22,8 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
+    asked = os.environ.get("COLUMNS", "")  # without a terminal often the narrow one of whoever called
+    width = None if stream.isatty() else max(_WIDE, int(asked) if asked.isdecimal() else 0)
     return Console(stderr=stderr, highlight=False, width=width)
 
 
