@@ -185,7 +185,7 @@ def main() -> None:
         learner=learner,
         meta_optimizer=Gradient(lr=LR),
         steps=10**6,
-        task_batch=64,
+        task_batch=112,
         device="cpu",
     )
     ours, theirs = Advancing(experiment), ByHand(experiment, learner)
