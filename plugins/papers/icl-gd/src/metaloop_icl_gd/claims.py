@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from metaloop.claims import Claim, Greater, Identity, Less, Within
+from metaloop.claims import Claim, Greater, Identity, Less, Rate, Within
 
 from metaloop_icl_gd import measures
 
@@ -108,8 +108,9 @@ CLAIMS = (
         Within(0.85, 1.15, ratio=True),
         full_seeds=5,
         minutes=3.0,
-        note="Both trained alike: Adam at 3e-3, batches of 128 (full: 256), 2000 (full: 10 000) steps; the paper's "
-        "20 000 steps of 2048 at 1e-3 are the gpu profile's.",
+        note="Both trained alike: Adam at 3e-3, gradients clipped at 1, 2000 (full: 10 000) batches of 256; the "
+        "paper's 20 000 steps of 2048 at 1e-3 are the gpu profile's. At this scale the layer often ends at a "
+        "representation with nearly twice the control's loss (5 of 9 trainings on other seeds, batches up to 1024).",
     ),
     Claim(
         "C6b",
@@ -122,26 +123,40 @@ CLAIMS = (
         minutes=0.5,
     ),
     Claim(
+        "C6c",
+        "and is at most 15% worse than ANIL, a network whose head takes one gradient step from a learned start",
+        "not in the paper: a peer of the control",
+        "",
+        measures.deep_beside_anil,
+        Less(1.15, ratio=True),
+        full_seeds=5,
+        minutes=0.5,
+        note="basics/anil with hidden layers of 160 and 40 units; its inner learning rate of 0.03 is the best of 0.03, "
+        "0.1, 0.3 and 1 on other seeds.",
+    ),
+    Claim(
         "C7a",
-        "with x and y in tokens of their own, two layers (softmax in the first) reach the loss of one step of gradient "
-        "descent",
+        "with x and y in tokens of their own, two layers (softmax in the first) end within a tenth of the loss of one "
+        "step of gradient descent, in more than half of all trainings",
         "Fig. 5, left",
         "close, with a high variance between seeds",
-        measures.separate_loss,
-        Within(0.9, 1.1, ratio=True),
-        minutes=4.0,
-        note="Adam at 3e-3 with gradients clipped at 0.1 and batches of 512 for 4000 (full: 10 000) steps, where the "
-        "paper takes 10 000 steps of 2048 at 1e-3: at the smaller rate the drop comes after 12 000 steps or more.",
+        measures.separate_reaches_descent,
+        Rate(at_least=0.5),
+        minutes=2.5,
+        note="Adam at 3e-3, gradients clipped at 0.1, 2500 (full: 10 000) batches of 512; the paper takes 10 000 steps "
+        "of 2048 at 1e-3. When the loss drops varies between seeds from 1700 steps to more than 4000.",
     ),
     Claim(
         "C7b",
-        "the drop of the loss comes with copying: once half of it is gained, the first layer's outputs depend on the "
-        "next token more than five times as much as on each other one",
+        "where the loss drops, it drops with copying: once half of it is gained, the first layer's outputs depend on "
+        "the next token more than five times as much as long before",
         "Fig. 5, right",
         "rises as the loss drops",
         measures.copying_at_the_drop,
         Greater(5.0, ratio=True),
+        unit="seed whose loss dropped",
         minutes=0.1,
-        note="Norms of derivatives of the first layer's outputs by input tokens; before the drop the ratio is 1.",
+        note="Norms of derivatives of the first layer's outputs by the input token that follows; long before is the "
+        "mean over the first half of the training up to there.",
     ),
 )

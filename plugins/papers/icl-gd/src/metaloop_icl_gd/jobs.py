@@ -78,7 +78,8 @@ def _deep(layers: int, *, shared: bool, steps: int) -> dict[str, Any]:
 
 def sine(profile: str = "cpu") -> Pipeline:
     """Sine waves: an MLP before linear self-attention, the MLP before one gradient step, and no MLP."""
-    steps, batch, lr = (20_000, 2048, 1e-3) if profile == "gpu" else (3000, 128, 3e-3)
+    paper = profile == "gpu"
+    steps, batch, lr, clip = (20_000, 2048, 1e-3, 100.0) if paper else (3000, 256, 3e-3, 1.0)
     common = {"tasks": SINES, "task_batch": batch}
     return Pipeline(
         name="icl-gd/sine",
@@ -86,19 +87,19 @@ def sine(profile: str = "cpu") -> Pipeline:
             "train": training(
                 steps,
                 learner=LSATransformer(embedding=Embedding()),
-                meta_optimizer=adam(lr, clip=100.0),
+                meta_optimizer=adam(lr, clip),
                 **common,
             ),
             "descent": training(
                 steps,
                 learner=GDPlusPlus(whiten=False, eta=0.01, embedding=Embedding()),
-                meta_optimizer=adam(3e-4 if profile == "gpu" else lr, clip=100.0, b2=0.999),
+                meta_optimizer=adam(3e-4 if paper else lr, clip, b2=0.999 if paper else 0.98),
                 **common,
             ),
             "without_mlp": training(
                 max(1, steps // 4),
                 learner=LSATransformer(embedding=Embedding(hidden=0)),
-                meta_optimizer=adam(lr, clip=100.0),
+                meta_optimizer=adam(lr, clip),
                 **common,
             ),
             "comparison": Nonlinear(trained=("train", "descent", "without_mlp")),
@@ -108,13 +109,14 @@ def sine(profile: str = "cpu") -> Pipeline:
 
 def separate_tokens(profile: str = "cpu") -> Pipeline:
     """x and y in tokens of their own: a softmax layer that learns to copy, then a linear one."""
+    steps, batch, lr, clip = (10_000, 2048, 1e-3, 10.0) if profile == "gpu" else (4000, 512, 3e-3, 0.1)
     train = training(
-        10_000 if profile == "gpu" else 6000,
+        steps,
         tasks=LINES,
-        task_batch=2048 if profile == "gpu" else 512,
+        task_batch=batch,
         learner=LSATransformer(
             layers=2, recurrent=False, softmax="first", tokens="separate", positions=10, init_scale=0.02
         ),
-        meta_optimizer=adam(1e-3, clip=10.0),
+        meta_optimizer=adam(lr, clip),
     )
     return Pipeline(name="icl-gd/separate-tokens", stages={"train": train, "copying": CopyThenDescend()})
