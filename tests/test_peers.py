@@ -22,7 +22,7 @@ MODULES = {"TorchOpt MetaSGD": "torchopt", "higher": "higher"}
 @pytest.mark.parametrize("peer", PEERS)
 def test_same_second_order_meta_gradient(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec(MODULES[peer]) is None:
-        pytest.skip(f"{MODULES[peer]} is not installed (dependency group bench)")
+        pytest.skip(f"{MODULES[peer]} is not installed (dependency group dev)")
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

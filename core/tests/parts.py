@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -226,13 +224,3 @@ def thetas_for(learner: Any, count: int | None = None) -> Any:
 def same(one: Any, other: Any, tolerance: float = 0.0) -> None:
     """Equal structure, and equal tensors up to the tolerance."""
     torch.testing.assert_close(tree.leaves(one), tree.leaves(other), rtol=tolerance, atol=tolerance, check_dtype=True)
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

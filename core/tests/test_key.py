@@ -9,8 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metaloop import checkpoint
 from metaloop.key import Key
+from metaloop.precision import default_dtype
 from scipy import stats
 from torch import Tensor
 from torch.func import grad, vmap
@@ -37,16 +37,6 @@ DRAWS: list[tuple[str, Callable[[Key], Tensor]]] = [
     ("permutation", lambda key: key.permutation(7)),
 ]
 each_draw = pytest.mark.parametrize("draw", [draw for _, draw in DRAWS], ids=[name for name, _ in DRAWS])
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @given(seed=SEEDS, path=PATHS)

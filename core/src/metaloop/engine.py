@@ -41,7 +41,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         """Build cached modules before anything is traced."""
-        assert self.learner.warmed
+        self.learner.warmed  # noqa: B018
 
     def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
         """Whole lives without a graph: all have ended, whatever the learner says of them."""

@@ -21,6 +21,7 @@ from metaloop.learner import AnyLearner
 from metaloop.meta_optimizer import AnyMetaOptimizer
 from metaloop.objective import TaskObjective
 from metaloop.outcome import Budget, Outcome
+from metaloop.precision import default_dtype
 from metaloop.tasks import AnyTaskFamily
 
 if TYPE_CHECKING:
@@ -151,14 +152,9 @@ class Experiment(Component):
     @contextmanager
     def scope(self) -> Iterator[None]:
         """The experiment's precision."""
-        before = torch.get_default_dtype()
         half = torch.autocast(self.torch_device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
-        torch.set_default_dtype(_DTYPES[self.precision])
-        try:
-            with half:
-                yield
-        finally:
-            torch.set_default_dtype(before)
+        with default_dtype(_DTYPES[self.precision]), half:
+            yield
 
     @property
     def root(self) -> Key:

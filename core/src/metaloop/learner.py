@@ -15,6 +15,7 @@ from metaloop import tree
 from metaloop.component import Component
 from metaloop.key import Key
 from metaloop.outcome import Clock, Outcome
+from metaloop.precision import default_dtype
 from metaloop.specs import Spec
 
 Theta = TypeVar("Theta")
@@ -125,19 +126,19 @@ class PerTask(Learner[Theta, Tasks, State], Generic[Theta, Tasks, State]):
 
     def begin(self, theta: Theta, tasks: Tasks, keys: Key) -> State:
         """`begin_one` over all tasks."""
-        assert self.warmed
+        self.warmed  # noqa: B018 (builds cached modules)
         state: State = vmap(self.begin_one, in_dims=(None, 0, 0))(theta, tasks, keys)
         return state
 
     def step(self, theta: Theta, state: State, tasks: Tasks, clock: Clock, keys: Key) -> State:
         """`step_one` over all tasks."""
-        assert self.warmed
+        self.warmed  # noqa: B018 (builds cached modules)
         new: State = vmap(self.step_one, in_dims=(None, 0, 0, 0, 0))(theta, state, tasks, clock, keys)
         return new
 
     def evaluate(self, theta: Theta, state: State, tasks: Tasks, keys: Key) -> Outcome:
         """`evaluate_one` over all tasks."""
-        assert self.warmed
+        self.warmed  # noqa: B018 (builds cached modules)
 
         def rows(state: State, task: Tasks, key: Key) -> tuple[Rows, tuple[Tensor, ...]]:
             out = self.evaluate_one(theta, state, task, key)
@@ -148,7 +149,7 @@ class PerTask(Learner[Theta, Tasks, State], Generic[Theta, Tasks, State]):
 
     def live(self, theta: Theta, tasks: Tasks, keys: Key, longest: int | None = None) -> tuple[Outcome, State]:
         """A whole life of every task under one `vmap`: a `vmap` per method costs a fifth more."""
-        assert self.warmed
+        self.warmed  # noqa: B018 (builds cached modules)
         lifetime = self.lifetime(tasks)
         longest = self.longest(tasks) if longest is None else longest
         rows_of_keys, key_of = keys.spread()
@@ -302,13 +303,8 @@ def _outcome_of_life(
     learner: PerObject[Any, Any, Any], dtype: torch.dtype, theta: Any, item: tuple[Any, int, Tensor]
 ) -> Outcome:
     """For workers: a live state can't travel, its outcome can; the experiment's precision must."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.no_grad():
-            return learner._life(theta, *item)[0]
-    finally:
-        torch.set_default_dtype(before)
+    with default_dtype(dtype), torch.no_grad():
+        return learner._life(theta, *item)[0]
 
 
 def per_task(lifetime: int | Tensor, n: int, device: torch.device) -> Tensor:

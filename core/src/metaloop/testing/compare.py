@@ -19,6 +19,7 @@ from metaloop import checkpoint
 from metaloop.component import Component
 from metaloop.key import Key
 from metaloop.outcome import Outcome
+from metaloop.precision import default_dtype
 from metaloop.skeleton import revive
 
 C = TypeVar("C", bound=Component)
@@ -108,22 +109,11 @@ def stored(tree: Any, like: Any = None) -> Any:
 
 
 @contextmanager
-def precision(dtype: torch.dtype) -> Iterator[None]:
-    """Another default type of floats."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
 def isolated() -> Iterator[None]:
     """Give the global random states and the default type back as they were."""
     states, dtype = _random_states(), torch.get_default_dtype()
     try:
-        with precision(torch.float32):
+        with default_dtype(torch.float32):
             yield
     finally:
         torch.set_rng_state(states["torch"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from metaloop import tree
 from metaloop.key import Key
 from metaloop.outcome import Draw, Episode, Outcome, outcome
+from metaloop.precision import default_dtype
 from metaloop.specs import Spec, SupervisedSpec
 from metaloop.tasks import AnyTaskFamily
 from metaloop.testing import components
@@ -23,7 +24,6 @@ from metaloop.testing.compare import (
     expect,
     expect_same,
     global_randomness_untouched,
-    precision,
     stored,
 )
 from metaloop.testing.model import Case, CheckResult, OnFail, Suite, run
@@ -208,7 +208,7 @@ def device_follows_key(source: Source) -> None:
 def floats_follow_the_default(source: Source) -> None:
     """Floating-point tensors have torch's default type, whichever that is."""
     for dtype in (torch.float32, torch.float64):
-        with precision(dtype):
+        with default_dtype(dtype):
             fresh = Source(anew(source.family))
             found = {leaf.dtype for leaf in tree.leaves(fresh.draw().tasks) if isinstance(leaf, Tensor)}
         odd = [other for other in found if other.is_floating_point and other != dtype]

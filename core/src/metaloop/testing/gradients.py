@@ -9,12 +9,12 @@ from torch import Tensor
 
 from metaloop import tree
 from metaloop.key import Key
+from metaloop.precision import default_dtype
 from metaloop.testing.compare import (
     expect,
     expect_no_graph,
     expect_no_growth,
     expect_same,
-    precision,
     rows_of,
 )
 from metaloop.testing.model import Suite
@@ -38,7 +38,7 @@ def _differentiable(pair: Pair) -> bool:
 @suite.when(_stackable)
 def stacked_equals_one_by_one(pair: Pair) -> None:
     """Stacked thetas under `vmap` give what each gives alone; candidate i on task i as well."""
-    with precision(torch.float64):
+    with default_dtype(torch.float64):
         there = pair.anew()
         objective = there.objective()
         thetas = [_near(there.theta(seed), seed) for seed in range(there.n)]
@@ -63,7 +63,7 @@ def _near(theta: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
 @suite.when(_differentiable)
 def gradient_equals_differences(pair: Pair) -> None:
     """The meta-gradient is the slope of the mean loss, by central differences in float64."""
-    with precision(torch.float64):
+    with default_dtype(torch.float64):
         there = pair.anew()
         objective, theta = there.objective(), _near(there.theta(), 0)
         floats = {name: value for name, value in theta.items() if value.is_floating_point()}
@@ -99,7 +99,7 @@ def _directions(theta: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 @suite.when(_differentiable)
 def unrolled_gradient_equals_whole(pair: Pair) -> None:
     """The gradient through a full unroll is that of the whole life."""
-    with precision(torch.float64):
+    with default_dtype(torch.float64):
         there = pair.anew()
         objective, theta = there.objective(), there.theta()
         whole, _ = objective.grad(theta)

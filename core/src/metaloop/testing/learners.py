@@ -10,6 +10,7 @@ from torch import Tensor
 from metaloop import tree
 from metaloop.errors import Incompatible
 from metaloop.learner import Adapts, AnyLearner, Predicts
+from metaloop.precision import default_dtype
 from metaloop.specs import Spec, SupervisedSpec
 from metaloop.tasks import AnyTaskFamily
 from metaloop.testing import components, gradients
@@ -19,7 +20,6 @@ from metaloop.testing.compare import (
     expect,
     expect_same,
     global_randomness_untouched,
-    precision,
     rows_of,
     seed_everything,
     stored,
@@ -152,7 +152,7 @@ def outcome_has_a_row_per_task(pair: Pair) -> None:
 def batch_equals_one_by_one(pair: Pair) -> None:
     """A task's life is the same alone as in a batch, with its randomness."""
     for dtype, tolerance in ((torch.float32, SINGLE), (torch.float64, DOUBLE)):
-        with precision(dtype):
+        with default_dtype(dtype):
             there = pair.anew()
             theta = there.theta()
             together = there.live(theta)
@@ -225,7 +225,7 @@ def state_survives_a_checkpoint(pair: Pair) -> None:
 @suite.check
 def float64_works(pair: Pair) -> None:
     """With float64 as the default, theta and outcomes are float64."""
-    with precision(torch.float64):
+    with default_dtype(torch.float64):
         there = pair.anew()
         theta = there.theta()
         out = there.live(theta)

@@ -15,6 +15,7 @@ from metaloop.learner import Adapts, AnyLearner
 from metaloop.meta_optimizer import AnyMetaOptimizer
 from metaloop.objective import TaskObjective
 from metaloop.outcome import Measure, Outcome
+from metaloop.precision import default_dtype
 from metaloop.tasks import AnyTaskFamily
 from metaloop.testing import components
 from metaloop.testing.compare import (
@@ -25,7 +26,6 @@ from metaloop.testing.compare import (
     expect_no_growth,
     expect_same,
     global_randomness_untouched,
-    precision,
     rows_of,
     seed_everything,
     stored,
@@ -235,7 +235,7 @@ def ignores_global_rng(trio: Trio) -> None:
 def theta_keeps_its_form(trio: Trio) -> None:
     """Names, shapes and types of theta stay; nothing hangs on a graph; in float64 too."""
     for dtype in (torch.float32, torch.float64):
-        with precision(dtype):
+        with default_dtype(dtype):
             theta, state = trio.begin()
             after = trio.advance(theta, state, range(2)).theta
         expect(type(after) is dict, f"theta becomes a {type(after).__name__}")

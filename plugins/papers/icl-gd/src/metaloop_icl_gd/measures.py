@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from metaloop import Episode, Experiment, Key, TaskFamily, tree
 from metaloop.claims import Sample, Setting
+from metaloop.precision import default_dtype
 from metaloop_basics.learners.anil import Anil
 from metaloop_basics.models import Mlp
 from torch import Tensor
@@ -112,9 +113,7 @@ def construction_error(setting: Setting) -> Sample:
 
 
 def _construction_error(seed: int, steps: int, broken: bool) -> float:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         key = Key.of(seed).fold("construction", steps)
         tasks: Episode = LINES.but(queries=5, outputs=2).sample({}, 100, key).tasks
         start, eta = key.fold("start").normal(2, LINES.inputs), 0.05
@@ -127,8 +126,6 @@ def _construction_error(seed: int, steps: int, broken: bool) -> float:
         prediction = prediction + tasks.query_x @ start.mT  # a query that carries W0's prediction in its slot
         stepped = _autograd_steps(tasks, start, eta * LINES.shots, steps)
         return float((prediction - tasks.query_x @ stepped.mT).abs().max())
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _autograd_steps(tasks: Episode, start: Tensor, eta: float, steps: int) -> Tensor:

@@ -57,7 +57,7 @@ def train(
     if not isinstance(meta, Gradient) or experiment.steps is None:
         raise UserError("meta_optimizer: training several seeds at once is for basics/gradient")
     learner = experiment.learner
-    assert learner.warmed
+    learner.warmed  # noqa: B018 (builds cached modules)
 
     def loss(theta: Theta, tasks: Episode, keys: Tensor) -> tuple[Tensor, Tensor]:
         mean = learner.live(theta, tasks, Key(keys), learner.steps)[0].loss.mean()
