@@ -6,9 +6,8 @@ import pytest
 import torch
 from metaloop import functional
 from metaloop.key import Key
+from metaloop.precision import default_dtype
 from torch import Tensor, nn
-
-from .parts import default_dtype
 
 
 class Tied(nn.Module):

@@ -15,9 +15,10 @@ from metaloop.errors import DivergedError, Incompatible, RunError
 from metaloop.executors import InProcess, ProcessPool
 from metaloop.key import Key
 from metaloop.outcome import Outcome, outcome
+from metaloop.precision import default_dtype
 from metaloop.testing.toys import Climb, Descent, Fit, Lines, Quadratics, Text, Words
 
-from .parts import Drift, InPlace, Levels, Lone, Solid, default_dtype, objective, same, thetas_for
+from .parts import Drift, InPlace, Levels, Lone, Solid, objective, same, thetas_for
 
 TENSOR_LEARNERS = [
     Drift(),

@@ -11,6 +11,7 @@ from metaloop import tree
 from metaloop.errors import Incompatible
 from metaloop.key import Key
 from metaloop.outcome import Carry, Outcome
+from metaloop.precision import default_dtype
 from metaloop.testing.toys import Climb, Quadratics, Text
 from torch import Tensor
 
@@ -23,7 +24,6 @@ from .parts import (
     Levels,
     Lone,
     Solid,
-    default_dtype,
     objective,
     same,
     thetas_for,
