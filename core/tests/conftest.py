@@ -11,7 +11,7 @@ from metaloop import plugins
 from metaloop.testing import toys
 
 DECLARATION = """
-from metaloop.manifest import Job, Paper, Part, Plugin
+from metaloop.manifest import Command, Job, Paper, Part, Plugin
 
 def _part(name, kind, target, summary=""):
     return Part(f"lab/{{name}}", kind, target, summary)
@@ -35,6 +35,11 @@ SPEC = Plugin(
     ),
     paper=Paper("A Paper", "A. Author", 2020, "Venue", "arXiv:2000.00000"),
     claims="metaloop_lab.claims:CLAIMS",
+    commands=(
+        Command("wave", "metaloop_lab.heavy:wave", "wave a hand"),
+        Command("vanish", "metaloop_lab.gone:vanish"),
+        Command("list", "metaloop_lab.heavy:wave", "never reached: the core's own name"),
+    ),
 )
 """
 HEAVY = """
@@ -80,6 +85,9 @@ def slow(profile):
 
 def wrong(profile):
     return 3
+
+def wave(hands: int = 1):
+    print("wave " * hands)
 """
 CLAIMS = """
 from metaloop.claims import Claim, Greater, Less, Sample

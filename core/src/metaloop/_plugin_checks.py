@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from metaloop.manifest import API_VERSION, Job, Kind, Part, Plugin
+from metaloop.manifest import API_VERSION, Command, Job, Kind, Part, Plugin
 
 Status = Literal["ok", "broken", "incompatible", "conflict", "blocked"]
 
@@ -114,7 +114,20 @@ def verdict(spec: object) -> tuple[Status, str | None]:
     fault = _fault(spec.name, spec.components, Part) or _fault(spec.name, spec.jobs, Job)
     if fault is None and (odd := [part for part in spec.components if part.kind not in get_args(Kind)]):
         fault = f"{odd[0].id!r} is of the unknown kind {odd[0].kind!r}"
+    fault = fault or _command_fault(spec.commands)
     return ("broken", fault) if fault else ("ok", None)
+
+
+def _command_fault(commands: tuple[Command, ...]) -> str | None:
+    """What is wrong with the first wrong command."""
+    if not isinstance(commands, tuple):
+        return f"it gives one {type(commands).__name__} where a tuple of Command belongs"
+    for command in commands:
+        if not isinstance(command, Command):
+            return f"it lists {command!r} where a Command belongs"
+        if not _NAME.fullmatch(command.name) or not _TARGET.fullmatch(command.target):
+            return f"its command {command.name!r} needs a name and a target 'module:function'"
+    return None
 
 
 def _fault(plugin: str, offers: tuple[Part | Job, ...], expected: type[Part | Job]) -> str | None:

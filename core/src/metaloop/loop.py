@@ -25,9 +25,9 @@ from metaloop.experiment import Experiment, Progress
 from metaloop.hooks import Hooks, load_hooks
 from metaloop.outcome import Outcome
 from metaloop.result import Result
-from metaloop.saving import load_progress, save_progress
+from metaloop.saving import load_progress, save_progress, save_theta
 from metaloop.show import Bar
-from metaloop.store import Run, Status
+from metaloop.store import THETA, Run, Status
 
 ERROR = "error.txt"
 """Where in its folder a run that failed keeps the traceback."""
@@ -112,6 +112,7 @@ class _Loop:
             summary = self._summary(progress, time.monotonic() - start, first)
             if status == "interrupted":
                 raise KeyboardInterrupt
+            save_theta(run.path / THETA, progress.theta)
             run.write_result(summary)
             run.set_status(status)
         except BaseException as error:

@@ -57,6 +57,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A command that a plugin adds to the command line: `metaloop <name>`."""
+
+    name: str
+    target: str
+    """`"module:function"`, a function as `typer` takes it; imported when the command is used."""
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class Plugin:
     """A plugin's `SPEC`."""
 
@@ -70,3 +80,5 @@ class Plugin:
     """`"module:CLAIMS"`, a tuple of `metaloop.claims.Claim`."""
     hooks: str | None = None
     """`"module"` or `"module:object"` with `metaloop.hooks.hookimpl` functions; kept light, loaded for `run` only."""
+    commands: tuple[Command, ...] = ()
+    """Commands of the command line; the core's own names can't be taken."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from metaloop import checkpoint, tree
+from metaloop import checkpoint, disk, tree
 from metaloop.experiment import Experiment, Progress
 from metaloop.outcome import Carry
 from metaloop.skeleton import Live, is_live, revive
@@ -46,6 +47,15 @@ def load_progress(folder: Path, experiment: Experiment) -> Progress | None:
 
     with torch.no_grad(), experiment.scope():
         return tree.tree_map(revived, progress, is_leaf=_is_carry)
+
+
+def save_theta(path: Path, theta: Any) -> None:
+    """Write a theta of tensors as a safetensors file, named as they are in theta; other thetas and `{}` leave none."""
+    if isinstance(theta, Mapping) and theta and all(isinstance(leaf, torch.Tensor) for leaf in theta.values()):
+        import safetensors.torch
+
+        tensors = {name: leaf.detach().contiguous() for name, leaf in theta.items()}
+        disk.replace(path, safetensors.torch.save(tensors))
 
 
 def _is_carry(part: object) -> bool:

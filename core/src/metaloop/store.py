@@ -1,12 +1,13 @@
 """The run store: one folder per run, complete by itself.
 
     runs/<name>-<date>-<time>-<4 hex>/
-        run.json         what ran: config, versions, hardware, command line, status
-        metrics.jsonl    one row per line, as they come
-        checkpoints/     see `metaloop.checkpoint`
-        artifacts/       pictures, tables
-        result.json      the closing numbers
-        children/<name>  runs inside this run: stages of a pipeline, seeds of a sweep
+        run.json           what ran: config, versions, hardware, command line, status
+        metrics.jsonl      one row per line, as they come
+        checkpoints/       see `metaloop.checkpoint`
+        artifacts/         pictures, tables
+        theta.safetensors  the final theta of an experiment, where it is tensors
+        result.json        the closing numbers
+        children/<name>    runs inside this run: stages of a pipeline, seeds of a sweep
 
 Importing this module imports no torch, so that listing runs is quick.
 """
@@ -31,6 +32,7 @@ from metaloop.errors import UnknownName, UserError
 
 Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
 
+THETA = "theta.safetensors"
 MAKING, REMOVING = ".making-", ".removing-"  # how folders begin that are not runs yet, or no longer
 
 

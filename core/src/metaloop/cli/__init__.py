@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from metaloop.cli import catalogue, comparing, doctor, guard, running, storage, verifying
+from metaloop.cli import catalogue, comparing, doctor, extending, guard, running, storage, verifying
 
 app = typer.Typer(
     name="metaloop",
+    cls=extending.Group,
     help="Meta-learning research: run papers, compose their parts, check their claims.",
     epilog="Exit codes: 0 done; 1 a claim fails or a run broke; 2 a mistake in the command; 130 Ctrl-C.",
     no_args_is_help=True,

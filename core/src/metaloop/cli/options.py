@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metaloop import plugins, tracking
 from metaloop.errors import UserError
 
 Runs = Annotated[
@@ -31,6 +33,28 @@ MaxTime = Annotated[
 Device = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.", show_default=False),
+]
+
+
+def _track(uri: str | None) -> str | None:
+    """Hand the address to trackers by the environment, which worker processes inherit."""
+    if uri is None:
+        return None
+    if uri != tracking.OFF and not any(record.plugin and record.plugin.hooks for record in plugins.discover()):
+        raise typer.BadParameter("nothing that is installed tracks runs: pip install metaloop-mlflow")
+    os.environ[tracking.VARIABLE] = uri
+    return uri
+
+
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        callback=_track,
+        help="Where the installed tracker sends runs; 'off': nowhere.",
+        show_default=False,
+    ),
 ]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

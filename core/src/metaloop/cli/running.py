@@ -54,6 +54,7 @@ def run(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     runs: options.Runs = None,
+    tracking_uri: options.TrackingUri = None,
     traceback: options.Traceback = False,
 ) -> None:
     """Run a paper's job, or what a run file describes."""
@@ -83,6 +84,7 @@ def resume(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     runs: options.Runs = None,
+    tracking_uri: options.TrackingUri = None,
     traceback: options.Traceback = False,
 ) -> None:
     """Go on with a run that was stopped, killed or broke."""

@@ -37,6 +37,10 @@ def verify(
         int | None,
         typer.Option("--seeds", min=1, help="Seeds for every claim, instead of its own.", show_default=False),
     ] = None,
+    first_seed: Annotated[
+        int | None,
+        typer.Option("--first-seed", min=0, help="Judge on this seed and those that follow.", show_default=False),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="The recorded measurement: up to an hour.")] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Write claims.json and claims.md beside the plugin's source.")
@@ -49,6 +53,7 @@ def verify(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     runs: options.Runs = None,
+    tracking_uri: options.TrackingUri = None,
     traceback: options.Traceback = False,
 ) -> None:
     """Measure a paper's claims over seeds and judge them; exit code 1 where one fails."""
@@ -56,10 +61,12 @@ def verify(
     folder = _record_folder(plugin, into) if record or into else None
     if folder and (broken or claim):
         raise UserError("--record is for all claims, measured as they are: leave out --claim and --broken.")
+    from metaloop.claims import FIRST_JUDGED_SEED
     from metaloop.experiment import usable_device
 
     settings: dict[str, Any] = {
         "seeds": seeds,
+        "first_seed": FIRST_JUDGED_SEED if first_seed is None else first_seed,
         "full": full,
         "only": claim or [],
         "device": str(usable_device(device or "auto")),
