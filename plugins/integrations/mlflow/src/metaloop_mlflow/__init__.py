@@ -1,0 +1,1 @@
+"""Every run tracked with MLflow."""
