@@ -108,7 +108,7 @@ CLAIMS = (
         Within(0.85, 1.15, ratio=True),
         full_seeds=5,
         minutes=3.0,
-        note="Both trained alike: Adam at 3e-3, gradients clipped at 1, 2000 (full: 10 000) batches of 256; the "
+        note="Both trained alike: Adam at 3e-3, gradients clipped at 1, 1200 (full: 10 000) batches of 256; the "
         "paper's 20 000 steps of 2048 at 1e-3 are the gpu profile's. At this scale the layer often ends at a "
         "representation with nearly twice the control's loss (5 of 9 trainings on other seeds, batches up to 1024).",
     ),

@@ -38,7 +38,7 @@ class Budget(NamedTuple):
 ONE_LAYER = Budget(2000, 2048), Budget(5000, 2048)
 """Of a plain and a full measurement; 5000 steps of 2048 tasks are the paper's."""
 TWO_LAYERS = Budget(3000, 2048), Budget(5000, 2048)
-SINE = Budget(2000, 256), Budget(10_000, 256)
+SINE = Budget(1200, 256), Budget(10_000, 256)
 SEPARATE = Budget(2500, 512), Budget(10_000, 512)
 SINE_ADAM = adam(3e-3, clip=1.0)
 SEPARATE_ADAM = adam(3e-3, clip=0.1)
