@@ -1,0 +1,1 @@
+"""Understanding the role of optimization in double descent (Liu and Flanigan, 2023) for metaloop."""
