@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from common import Comparison, arguments, compare, report
+from common import Comparison, arguments, compare, microseconds, report
 from metaloop.experiment import Experiment
 from metaloop.functional import filled
 from metaloop.objective import TaskObjective
@@ -107,6 +107,24 @@ def compiled(experiment: Experiment) -> tuple[Advancing, float]:
     return advancing, time.perf_counter() - started
 
 
+def parts(quick: Advancing) -> dict[str, float]:
+    """What a compiled step is made of, in milliseconds: what of it is left for the optimizer is the rest."""
+    experiment, theta = quick.experiment, quick.progress.theta
+    key = experiment.root.fold("parts")
+
+    def objective() -> TaskObjective[Any]:
+        return TaskObjective(experiment.engine, experiment.tasks, {}, TASKS, key)
+
+    drawn = objective()
+    drawn.draw  # noqa: B018 (drawn before the clock runs)
+    found = {
+        "the whole step": quick,
+        "its gradient": lambda: drawn.grad(theta),
+        "drawing tasks": lambda: objective().draw,
+    }
+    return {name: microseconds(part)[0] / 1e3 for name, part in found.items()}
+
+
 def main() -> None:
     """Compare, and print."""
     given = arguments(__doc__ or "", {"only": "only settings with this in their name"})
@@ -121,6 +139,7 @@ def main() -> None:
             facts[f"{setting.name}: largest difference to the meta-gradient of {name}, float64"] = difference
         quick, seconds = compiled(setting.experiment)
         facts[f"{setting.name}: seconds to compile"] = seconds
+        facts |= {f"{setting.name}: compiled, {name} (ms)": ms for name, ms in parts(quick).items()}
         ways = {
             "metaloop": (Advancing(setting.experiment), 3 // setting.slow + 1),
             "metaloop, compiled": (quick, 20 // setting.slow**2 + 1),
