@@ -108,7 +108,7 @@ def compiled(experiment: Experiment) -> tuple[Advancing, float]:
 
 
 def parts(quick: Advancing) -> dict[str, float]:
-    """What a compiled step is made of, in milliseconds: what of it is left for the optimizer is the rest."""
+    """What a compiled step is made of, in milliseconds: the optimizer takes the rest."""
     experiment, theta = quick.experiment, quick.progress.theta
     key = experiment.root.fold("parts")
 
