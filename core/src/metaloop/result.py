@@ -72,15 +72,17 @@ class Result:
         Raises:
             UserError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise UserError("to_dataframe needs pandas: pip install 'metaloop[frame]'") from error
-        return (
-            pd.DataFrame(self.history, columns=None if self.history else ["step"])
-            .groupby("step", as_index=False)
-            .first()
-        )
+        pandas = _pandas("to_dataframe")
+        rows: pd.DataFrame = pandas.DataFrame(self.history, columns=None if self.history else ["step"])
+        return rows.groupby("step", as_index=False).first()
+
+    def table(self) -> pd.DataFrame:
+        """How every task went, for an experiment without a meta-optimizer: `table` of its last step.
+
+        Raises:
+            UserError: pandas is not installed, or there are no lives to look at.
+        """
+        return table(self.experiment, self.progress)
 
     def plot(self, *metrics: str) -> Figure:
         """The history as curves (default: every loss).
@@ -91,6 +93,40 @@ class Result:
         from metaloop.plotting import curves
 
         return curves({self.run.name: self.history}, metrics)
+
+
+def table(experiment: Experiment, progress: Progress) -> pd.DataFrame:
+    """How every task stands at this step of an experiment without a meta-optimizer, as a pandas DataFrame.
+
+    One row per task, in the family's order: what the task is (`TaskFamily.columns`), then loss, fitness and metrics.
+    Lives are evaluated where they are; nothing is fitted again, so a stored run's table costs one evaluation.
+
+    Raises:
+        UserError: pandas is not installed, there are no lives to look at, or a column has the name of a metric.
+    """
+    pandas = _pandas("table")
+    if progress.carry is None:
+        raise UserError(
+            "table is for experiments without a meta-optimizer that have taken a step; "
+            "with one, experiment.evaluate(result.theta) has a row per task"
+        )
+    theta, (draw, state, clock, keys) = progress.theta, progress.carry
+    with torch.no_grad(), experiment.scope():
+        out = experiment.learner.measure(theta, state, draw.tasks, clock, keys)
+    columns = experiment.tasks.columns(draw.tasks)
+    outcomes = {"loss": out.loss, "fitness": out.fitness, **out.metrics}
+    if both := columns.keys() & outcomes.keys():
+        raise UserError(f"{type(experiment.tasks).__name__}.columns and the outcome both have {sorted(both)[0]!r}")
+    rows: pd.DataFrame = pandas.DataFrame({**columns, **{name: value.tolist() for name, value in outcomes.items()}})
+    return rows
+
+
+def _pandas(what: str) -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise UserError(f"{what} needs pandas: pip install 'metaloop[frame]'") from error
+    return pandas
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from metaloop.component import Component
@@ -44,6 +45,10 @@ class TaskFamily(Component, Generic[Tasks, FamilyState]):
         Where lives last over several outer steps, `outcome.done` says whose life ended.
         """
         return state
+
+    def columns(self, tasks: Tasks) -> Mapping[str, Sequence[Any]]:
+        """What these tasks are, as columns of `Result.table`: one plain value per task in each; none by default."""
+        return {}
 
 
 if TYPE_CHECKING:
