@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -10,15 +11,20 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import Field
 
 from metaloop.component import Component
 from metaloop.errors import RunError
+
+T = TypeVar("T")
+
+_AHEAD = 4
+"""Items handed over per worker: enough to keep it busy, few enough to be held in memory."""
 
 
 class Executor(Component):
@@ -33,6 +39,17 @@ class Executor(Component):
             RunError: an item failed, with its position and traceback as the cause.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement map")
+
+    def share(self, value: T) -> Callable[[], T]:
+        """A value for many items of one `map`, as something that items hold and `fn` calls to get it.
+
+        Here it travels with every item. An executor that keeps values near its workers sends it once.
+        """
+        return functools.partial(_same, value)
+
+
+def _same(value: T) -> T:
+    return value
 
 
 class InProcess(Executor):
@@ -57,20 +74,27 @@ class ProcessPool(Executor):
         """Apply `fn` in the workers; results as they finish."""
         pool = _pool(self.workers).executor
         shared = _packed(fn)
-        futures = {pool.submit(_work, shared, _packed(item)): position for position, item in enumerate(items)}
+        left, waiting = enumerate(items), dict[Future[bytes], int]()
+
+        def submit(n: int) -> None:
+            for position, item in itertools.islice(left, n):
+                waiting[pool.submit(_work, shared, _packed(item))] = position
+
         try:
-            for future in as_completed(futures):
-                position = futures[future]
-                try:
-                    result, failure = pickle.loads(future.result())
-                except BrokenProcessPool as error:
-                    _pools.pop(self.workers, None)
-                    raise RunError(f"a worker process died while item {position} was in work") from error
-                if failure is not None:
-                    raise _failed(position, failure) from failure
-                yield position, result
+            submit(_AHEAD * self.workers)
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                submit(len(done))
+                for future in done:
+                    position = waiting.pop(future)
+                    try:
+                        told = future.result()
+                    except BrokenProcessPool as error:
+                        _pools.pop(self.workers, None)
+                        raise RunError(f"a worker process died while item {position} was in work") from error
+                    yield position, told_result(position, told)
         finally:
-            if not all([future.cancel() or future.done() for future in futures]):  # cancel every one, then look
+            if not all([future.cancel() or future.done() for future in waiting]):  # cancel every one, then look
                 _stop(self.workers)
 
 
@@ -94,19 +118,33 @@ def _unpacked(shared: bytes) -> Callable[[Any], Any]:
 
 
 def _work(shared: bytes, packed: bytes) -> bytes:
-    """In a worker: the result and None, or None and why there is none."""
+    """In a worker of a pool."""
     if _ending is not None and _ending.is_set():
         raise RunError("the pool is ending")  # to nobody: a worker is handed an item ahead, which can't be taken back
+    return tell(lambda: _unpacked(shared)(pickle.loads(packed)), pickle.dumps)
+
+
+def tell(work: Callable[[], Any], pack: Callable[[Any], bytes]) -> bytes:
+    """In any executor's worker: the result and None, or None and why there is none; for `told_result`."""
     try:
-        return pickle.dumps((_unpacked(shared)(pickle.loads(packed)), None))
-    except Exception as error:
-        error.add_note(traceback.format_exc())
+        return pack((work(), None))
+    except (Exception, SystemExit) as error:
+        failure = RuntimeError("SystemExit") if isinstance(error, SystemExit) else error
+        failure.add_note(traceback.format_exc())
         try:
-            told = pickle.dumps((None, error))
+            told = pack((None, failure))
             pickle.loads(told)  # an exception with arguments of its own may be refused only here
             return told
         except Exception:
-            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
+            return pack((None, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def told_result(position: int, told: bytes) -> Any:
+    """What a worker told of an item; raises `RunError` where it failed."""
+    result, failure = pickle.loads(told)
+    if failure is not None:
+        raise _failed(position, failure) from failure
+    return result
 
 
 class _Pool(NamedTuple):
@@ -141,12 +179,27 @@ def _stop(workers: int) -> None:
             process.terminate()
 
 
-def _begin_worker(ending: Event) -> None:
+_is_worker = False
+
+
+def in_worker() -> bool:
+    """Whether this process is some executor's worker: Ctrl-C and what is printed are for the parent."""
+    return _is_worker
+
+
+def become_worker() -> None:
+    """Called by any executor in its workers, before the first item: one thread each."""
     import torch
 
+    global _is_worker
+    _is_worker = True
+    torch.set_num_threads(1)
+
+
+def _begin_worker(ending: Event) -> None:
     global _ending
     _ending = ending
-    torch.set_num_threads(1)
+    become_worker()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

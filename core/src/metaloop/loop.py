@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import signal
 import threading
 import time
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from metaloop import disk, tree
 from metaloop.errors import DivergedError
+from metaloop.executors import in_worker
 from metaloop.experiment import Experiment, Progress
 from metaloop.hooks import Hooks, load_hooks
 from metaloop.outcome import Outcome
@@ -232,7 +232,7 @@ class _Interrupts:
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if multiprocessing.parent_process() and signal.getsignal(number) is signal.SIG_IGN:
+                if in_worker() and signal.getsignal(number) is signal.SIG_IGN:
                     continue  # in an executor's worker Ctrl-C is for the parent
                 self._before[number] = signal.signal(number, self._ask)
         return self

@@ -7,7 +7,6 @@ tasks run. Every call on one objective sees the same tasks and keys (common rand
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -16,10 +15,12 @@ from torch.func import grad, vmap
 
 from metaloop import tree
 from metaloop.engine import Engine, Meter, batch_of_one, first
-from metaloop.errors import Incompatible
+from metaloop.errors import Incompatible, UserError
 from metaloop.key import Key
 from metaloop.learner import Adapts, AnyLearner, PerObject, from_rows, per_task, to_rows
 from metaloop.outcome import Budget, Carry, Clock, Draw, Measure, Outcome
+from metaloop.ranks import is_split, split
+from metaloop.population import lives
 from metaloop.skeleton import Live, is_live, revive
 from metaloop.tasks import AnyTaskFamily
 
@@ -136,9 +137,14 @@ class TaskObjective(Generic[Theta]):
         if not isinstance(learner, Adapts):
             raise Incompatible(f"{type(learner).__name__} does not say what an adapted theta is (no `adapted` method)")
         self._count(self.draw.tasks)
+
+        def part(tasks: Any, keys: Key) -> Any:
+            out, state = learner.live(theta, tasks, keys)
+            return (), (learner.adapted(theta, state), to_rows(out)), out.info
+
         with torch.no_grad():
-            out, state = learner.live(theta, self.draw.tasks, self._keys)
-            return learner.adapted(theta, state), out
+            _, (adapted, rows), info = split(part, self.draw.tasks, self._keys)
+            return adapted, from_rows(rows)._replace(info=info)
 
     def many(self, thetas: Any, *, each: bool = False, chunk: int | None = None) -> Outcome:
         """A population on all tasks, or candidate i on task i."""
@@ -150,14 +156,7 @@ class TaskObjective(Generic[Theta]):
         if self.learner.theta_kind == "tensors" and self.learner.stackable:
             stacked = thetas if isinstance(thetas, dict) else tree.stack(thetas)
             return self._engine.many(stacked, tasks, keys, each, chunk)
-        candidates = _unstacked(thetas)
-        if each:
-            rows = [_rows_of(tasks, keys, i) for i in range(self.n)]
-            return _cat([self._engine.live(c, *row) for c, row in zip(candidates, rows, strict=True)])
-        lives = [self._engine.live(c, tasks, keys) for c in candidates]
-        loss, fitness, metrics = tree.stack([to_rows(out) for out in lives])
-        info = [out.info for out in lives] if any(out.info for out in lives) else None
-        return Outcome(loss, fitness, metrics, info=info)
+        return lives(self._engine, thetas, tasks, keys, each)
 
     def _expect_one_each(self, count: int) -> None:
         if count != self.n:
@@ -180,7 +179,7 @@ class TaskObjective(Generic[Theta]):
             if each:
                 out, after = self._window_each(theta, before, k, measure)
             else:
-                out, after = self._engine.window(theta, before, k, measure, all_alive=self._all_last(before, k))
+                out, after = self._window(theta, before, k, measure)
         self._note(before, after, 1 if measure == "end" else max(k, 1))
         return out, after
 
@@ -217,10 +216,12 @@ class TaskObjective(Generic[Theta]):
             return out.loss.mean(), (to_rows(out), out.done, after.state, after.clock)
 
         run = engine.compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
-        born = (carry.clock.step == 0).nonzero().squeeze(1)
-        gradient, (rows, done, state, clock) = run(
-            theta, carry.draw.tasks, carry.state, carry.clock, carry.keys.data, born
-        )
+
+        def part(tasks: Any, state: Any, clock: Clock, keys: Tensor) -> Any:
+            born = (clock.step == 0).nonzero().squeeze(1)
+            return *run(theta, tasks, state, clock, keys, born), None
+
+        gradient, (rows, done, state, clock), _ = split(part, *_rows(carry))
         after = Carry(carry.draw, tree.detach(state), clock, carry.keys)
         self._note(carry, after, 1 if measure == "end" else max(k, 1))
         return gradient, from_rows(tree.detach(rows))._replace(done=done), after
@@ -280,6 +281,19 @@ class TaskObjective(Generic[Theta]):
         stored = tree.tree_map(_stored, carry.state)
         return revive(stored, self.learner.begin(theta, carry.draw.tasks, carry.keys.fold("begin")))
 
+    def _window(self, theta: Any, carry: Carry[Any, Any], k: int, measure: Measure) -> tuple[Outcome, Carry[Any, Any]]:
+        all_alive = self._all_last(carry, k)
+        if not is_split():
+            return self._engine.window(theta, carry, k, measure, all_alive=all_alive)
+
+        def part(tasks: Any, state: Any, clock: Clock, keys: Tensor) -> Any:
+            mine = Carry(Draw(tasks), state, clock, Key(keys))
+            out, after = self._engine.window(theta, mine, k, measure, all_alive=all_alive)
+            return (), (to_rows(out), out.done, after.state, after.clock), out.info
+
+        _, (rows, done, state, clock), info = split(part, *_rows(carry))
+        return from_rows(rows)._replace(done=done, info=info), Carry(carry.draw, state, clock, carry.keys)
+
     def _window_each(
         self, thetas: Any, carry: Carry[Any, Any], k: int, measure: Measure
     ) -> tuple[Outcome, Carry[Any, Any]]:
@@ -292,31 +306,28 @@ class TaskObjective(Generic[Theta]):
             return first((to_rows(out), out.done, after.state, after.clock))
 
         run = engine.compiled(vmap(alone), f"unroll each {k} {measure}")
-        rows, done, state, clock = run(thetas, carry.draw.tasks, carry.state, carry.clock, carry.keys.data)
+        _, (rows, done, state, clock), _ = split(lambda *mine: ((), run(*mine), None), thetas, *_rows(carry))
         return from_rows(rows)._replace(done=done), Carry(carry.draw, state, clock, carry.keys)
+
+
+def _rows(carry: Carry[Any, Any]) -> tuple[Any, Any, Clock, Tensor]:
+    """What a window takes of its lives: tasks, state, clock and keys.
+
+    Raises:
+        UserError: they are to be split over ranks, and the state has no row for each task.
+    """
+    n = len(carry.clock.step)
+    if is_split() and not all(isinstance(leaf, Tensor) and leaf.shape[:1] == (n,) for leaf in tree.leaves(carry.state)):
+        raise UserError(
+            "lives that go on over several steps can be split over ranks only where a learner's state is tensors with "
+            "a row for each task: run this without torchrun"
+        )
+    return carry.draw.tasks, carry.state, carry.clock, carry.keys.data
 
 
 def _stored(leaf: Any) -> Any:
     """A copy of a leaf that does not change with it, a `Live` for a live object."""
     return Live(type(leaf).__name__, copy.deepcopy(leaf.state_dict())) if is_live(leaf) else copy.deepcopy(leaf)
-
-
-def _unstacked(thetas: Any) -> Sequence[Any]:
-    """Candidates one by one: a sequence as it is, a stacked dict row by row."""
-    if isinstance(thetas, dict):
-        return [tree.index(thetas, i) for i in range(tree.length(thetas))]
-    candidates: Sequence[Any] = thetas
-    return candidates
-
-
-def _rows_of(tasks: Any, keys: Key, i: int) -> tuple[Any, Key]:
-    return (tasks[i : i + 1] if isinstance(tasks, list) else tree.index(tasks, slice(i, i + 1))), keys[i : i + 1]
-
-
-def _cat(outcomes: Sequence[Outcome]) -> Outcome:
-    loss, fitness, metrics = tree.concatenate([to_rows(out) for out in outcomes])
-    infos = [row for out in outcomes for row in (out.info or [None])]
-    return Outcome(loss, fitness, metrics, info=infos if any(infos) else None)
 
 
 def _put(carry: Carry[Any, Any], rows: Tensor, new: Carry[Any, Any], a_state_each: bool) -> Carry[Any, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import multiprocessing
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +17,14 @@ from pydantic_core import to_jsonable_python
 
 from metaloop.component import Component, Options
 from metaloop.errors import UserError
-from metaloop.executors import AnyExecutor, InProcess
+from metaloop.executors import AnyExecutor, InProcess, in_worker
 from metaloop.experiment import Experiment
 from metaloop.hooks import load_hooks
 from metaloop.loop import broke, started
 from metaloop.overrides import override
 from metaloop.pipeline import Pipeline
 from metaloop.plugins import reason
-from metaloop.show import Bar
+from metaloop.show import Board
 from metaloop.store import Run, Status
 from metaloop.summaries import interval, numbers
 
@@ -146,9 +145,10 @@ class Sweep(Component):
         ended = {child.name: _Ended("finished") for child in self.children if known.get(child.name) == "finished"}
         left = [child for child in self.children if child.name not in ended]
         items = [_Item(run.path, child.name, child.composition, _document(child), deadline) for child in left]
+        board = Board(self.name, run.path, {child.name: self._cells(child) for child in self.children}, ended, quiet)
         results = self.executor.map(_run_child, items)
         try:
-            with Bar(self.name, len(self.children), len(ended), quiet) as bar:
+            with board:
                 for position, end in results:
                     for message in end.warnings:
                         warnings.warn(message, stacklevel=2)
@@ -157,11 +157,15 @@ class Sweep(Component):
                     if end.status == "interrupted":
                         raise KeyboardInterrupt
                     ended[left[position].name] = end
-                    bar.at(len(ended), end.losses)
+                    board.ended(left[position].name, end.status)
         finally:
             if callable(close := getattr(results, "close", None)):
                 close()  # or workers would go on behind an exception's traceback
         return ended
+
+    def _cells(self, child: Child) -> dict[str, str]:
+        """What distinguishes a child, in words."""
+        return {path: _word(value) for path, value in self.points[child.point].items()} | {"seed": str(child.seed)}
 
     def _rows(self, run: Run, ended: Mapping[str, _Ended]) -> tuple[dict[str, Any], ...]:
         """One row per child, in order."""
@@ -246,13 +250,12 @@ class _Ended(NamedTuple):
     error: str | None = None
     stop: Exception | None = None
     """What ends the whole sweep."""
-    losses: Mapping[str, float] = {}
     warnings: tuple[str, ...] = ()
 
 
 def _run_child(item: _Item) -> _Ended:
     """Run a child here; in a worker its warnings are handed to the parent, which prints them."""
-    if multiprocessing.parent_process() is None:
+    if not in_worker():
         return _ended(item)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -277,8 +280,7 @@ def _ended(item: _Item) -> _Ended:
         return _Ended("failed", reason(error), OSError(error.errno, error.strerror) if full else None)
     except Exception as error:
         return _Ended("failed", reason(error))
-    losses = {name: value for name, value in numbers(run.result() or {}) if name.endswith("loss")}
-    return _Ended(run.status, losses=losses)
+    return _Ended(run.status)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
