@@ -16,6 +16,7 @@ from metaloop.executors import AnyExecutor, InProcess
 from metaloop.key import Key
 from metaloop.learner import AnyLearner, PerObject, Rows, from_rows, to_rows
 from metaloop.outcome import Budget, Carry, Measure, Outcome, as_float
+from metaloop.ranks import split
 
 
 @dataclass
@@ -45,7 +46,13 @@ class Engine:
 
     def live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
         """Whole lives without a graph: all have ended, whatever the learner says of them."""
-        return self._live(theta, tasks, keys)._replace(done=None)
+
+        def part(tasks: Any, keys: Key) -> tuple[tuple[()], Rows, Any]:
+            out = self._live(theta, tasks, keys)
+            return (), to_rows(out), out.info
+
+        _, rows, info = split(part, tasks, keys)
+        return from_rows(rows)._replace(info=info)
 
     def _live(self, theta: Any, tasks: Any, keys: Key) -> Outcome:
         with torch.no_grad():
@@ -82,10 +89,13 @@ class Engine:
 
     def grad(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Outcome]:
         """Gradient of the mean loss over tasks."""
+        gradient, rows, _ = split(partial(self._chunked, theta), tasks, keys)
+        return gradient, from_rows(rows)
+
+    def _chunked(self, theta: Any, tasks: Any, keys: Key) -> tuple[Any, Rows, None]:
         n = tree.length(tasks)
         if self.chunk is None or self.chunk >= n:
-            gradient, rows = self._slope(theta, tasks, keys)
-            return gradient, from_rows(rows)
+            return *self._slope(theta, tasks, keys), None
         total, parts = None, []
         for start in range(0, n, self.chunk):
             rows_of = slice(start, min(start + self.chunk, n))
@@ -95,7 +105,7 @@ class Engine:
                 total = tree.tree_map(torch.zeros_like, gradient)
             total = tree.tree_map(partial(torch.add, alpha=share), total, gradient)
             parts.append(rows)
-        return total, from_rows(tree.concatenate(parts))
+        return total, tree.concatenate(parts), None
 
     def many(self, thetas: Any, tasks: Any, keys: Key, each: bool, chunk: int | None) -> Outcome:
         """Stacked thetas on all tasks, or candidate i on task i."""
@@ -112,7 +122,13 @@ class Engine:
         with torch.no_grad():
             over = vmap(alone if each else everywhere, in_dims=0 if each else (0, None, None), chunk_size=chunk)
             run = self.compiled(over, f"many {each} {chunk} {longest}")
-            return from_rows(run(thetas, tasks, keys.data))
+
+            def part(thetas: Any, tasks: Any = tasks, keys: Tensor = keys.data) -> tuple[tuple[()], Rows, None]:
+                return (), run(thetas, tasks, keys), None
+
+            batch = (thetas, tasks, keys.data) if each else (thetas,)  # split by tasks, or by candidates
+            _, rows, _ = split(part, *batch)
+            return from_rows(rows)
 
     @overload
     def window(

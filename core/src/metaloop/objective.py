@@ -19,8 +19,8 @@ from metaloop.errors import Incompatible, UserError
 from metaloop.key import Key
 from metaloop.learner import Adapts, AnyLearner, PerObject, from_rows, per_task, to_rows
 from metaloop.outcome import Budget, Carry, Clock, Draw, Measure, Outcome
-from metaloop.ranks import is_split, split
 from metaloop.population import lives
+from metaloop.ranks import is_split, split
 from metaloop.skeleton import Live, is_live, revive
 from metaloop.tasks import AnyTaskFamily
 
