@@ -70,6 +70,8 @@ class Claim:
     minutes: float = 1.0
     """About how long the plain measurement takes on 2 CPU cores."""
     note: str = ""
+    group: str = ""
+    """Claims of one group `share` what is expensive: an executor keeps them together. Empty: on its own."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= self.full_seeds:

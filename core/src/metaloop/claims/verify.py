@@ -10,25 +10,49 @@ import platform
 import shlex
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metaloop import plugins
-from metaloop.claims.model import FIRST_JUDGED_SEED, Claim, ClaimResult, Setting, VerifyReport
+from metaloop.claims.model import FIRST_JUDGED_SEED, Claim, ClaimResult, Report, Setting, VerifyReport
 from metaloop.claims.sample import MIN_UNITS, Judgement, Sample
 from metaloop.errors import MetaloopError, UnknownName, UserError
+from metaloop.executors import Executor, InProcess
 
 _log = logging.getLogger(__name__)
 
 
+Memo = dict[tuple[str, tuple[int, ...]], Any]
+
+
+class How(NamedTuple):
+    """What was asked of a verify; travels to workers."""
+
+    seeds: int | None
+    full: bool
+    device: str
+    first_seed: int
+    broken: bool
+
+    def setting(self, claim: Claim, memo: Memo, report: Report | None = None) -> Setting:
+        """The setting in which a claim is measured."""
+        n = self.seeds or (claim.full_seeds if self.full else claim.seeds)
+        seeds = tuple(range(self.first_seed, self.first_seed + n))
+        return Setting(seeds, self.full, self.device, self.broken, report, memo)
+
+
 @dataclass(frozen=True)
 class ClaimProgress:
-    """Where a verify is: told when a claim begins, whenever its measure says so, and when it is judged."""
+    """Where a verify is: told when a claim begins, whenever its measure says so, and when it is judged.
+
+    Of claims that an executor's workers measure only the last is told, group by group as they end.
+    """
 
     claim: Claim
     index: int
@@ -52,6 +76,8 @@ def verify(
     broken: bool = False,
     on_progress: Callable[[ClaimProgress], None] | None = None,
     command: str | None = None,
+    executor: Executor | None = None,
+    target: str | None = None,
 ) -> VerifyReport:
     """Measure every claim over its seeds and judge it; a measure that raises breaks its own claim only.
 
@@ -65,35 +91,29 @@ def verify(
         broken: Break every treatment, to see each claim fail.
         on_progress: Told of each claim's begin, progress and result.
         command: What the report names as its command; by default the line that started this process.
+        executor: Where groups of claims are measured; None: one claim after the other, here.
+        target: Where workers find the claims, `"package.module:CLAIMS"`; needed with an executor.
 
     Raises:
         UnknownName: `only` names no claim.
-        UserError: a number of seeds below 1, a negative first seed, no claims or two of one id.
+        UserError: a number of seeds below 1, a negative first seed, no claims or two of one id, no target for workers.
+        RunError: a worker was lost.
     """
     if seeds is not None and seeds < 1:
         raise UserError(f"seeds must be at least 1, got {seeds}")
     if first_seed < 0:
         raise UserError(f"first_seed must be 0 or more, got {first_seed}")
     chosen = _choose(claims, only)
-    memo: dict[tuple[str, tuple[int, ...]], Any] = {}
-    results = []
-    for index, claim in enumerate(chosen):
-        report = functools.partial(_report, on_progress, claim, index, len(chosen))
-        n = seeds or (claim.full_seeds if full else claim.seeds)
-        setting = Setting(
-            seeds=tuple(range(first_seed, first_seed + n)),
-            full=full,
-            device=device,
-            broken=broken,
-            on_progress=report,
-            memo=memo,
-        )
-        report("begins", 0.0)
-        result = _result(claim, setting)
-        report(result.verdict, 1.0, result)
-        results.append(result)
+    how = How(seeds, full, device, first_seed, broken)
+    told = on_progress or (lambda progress: None)
+    if executor is None or isinstance(executor, InProcess):
+        results = _here(chosen, how, told)
+    elif target is None:
+        raise UserError("claims measured by workers are loaded there by name: give target='package.module:CLAIMS'")
+    else:
+        results = _elsewhere(chosen, how, told, executor, target)
     return VerifyReport(
-        results=tuple(results),
+        results=results,
         full=full,
         broken=broken,
         partial=len(chosen) < len(claims),
@@ -118,18 +138,75 @@ def _choose(claims: Sequence[Claim], only: Sequence[str]) -> list[Claim]:
     return [claim for claim in claims if not only or claim.id in only]
 
 
-def _result(claim: Claim, setting: Setting) -> ClaimResult:
-    start = time.perf_counter()
+def _here(claims: Sequence[Claim], how: How, told: Callable[[ClaimProgress], None]) -> tuple[ClaimResult, ...]:
+    memo: Memo = {}
+    results = []
+    for index, claim in enumerate(claims):
+        report = functools.partial(_report, told, claim, index, len(claims))
+        report("begins", 0.0)
+        measured = _measure(claim, how.setting(claim, memo, report))
+        _note(measured)
+        report(measured.result.verdict, 1.0, measured.result)
+        results.append(measured.result)
+    return tuple(results)
+
+
+def _elsewhere(
+    claims: Sequence[Claim], how: How, told: Callable[[ClaimProgress], None], executor: Executor, target: str
+) -> tuple[ClaimResult, ...]:
+    """An item is a group of claims; they are told of as their group ends."""
+    index = {claim.id: number for number, claim in enumerate(claims)}
+    groups: dict[tuple[str, str], list[str]] = {}
+    for claim in claims:
+        groups.setdefault((claim.group, "" if claim.group else claim.id), []).append(claim.id)
+    results: dict[str, ClaimResult] = {}
+    ended = executor.map(_measure_group, [_Group(target, tuple(ids), how) for ids in groups.values()])
+    try:
+        for _, group in ended:
+            for measured in group:
+                result = results[measured.result.id] = measured.result
+                _note(measured)
+                number = index[result.id]
+                _report(told, claims[number], number, len(claims), result.verdict, 1.0, result)
+    finally:
+        if callable(close := getattr(ended, "close", None)):
+            close()  # or workers would go on behind an exception's traceback
+    return tuple(results[claim.id] for claim in claims)
+
+
+class _Group(NamedTuple):
+    """Claims by name: a measure may be a closure, which can't travel."""
+
+    target: str
+    ids: tuple[str, ...]
+    how: How
+
+
+class _Measured(NamedTuple):
+    result: ClaimResult
+    traceback: str = ""
+    """Where the measure broke unexpectedly."""
+
+
+def _measure_group(group: _Group) -> list[_Measured]:
+    """In a worker: the claims of a group, one after the other."""
+    found: Any = plugins.load(group.target)
+    claims = {claim.id: claim for claim in found}
+    memo: Memo = {}
+    return [_measure(claims[id], group.how.setting(claims[id], memo)) for id in group.ids]
+
+
+def _measure(claim: Claim, setting: Setting) -> _Measured:
+    start, broke = time.perf_counter(), ""
     values: dict[str, Any] = {}
     try:
         sample = claim.measure(setting)
         judgement = _judge(claim, setting, sample)
         values = {"treatment": sample.treatment, "baseline": sample.baseline}
     except Exception as error:
-        if not isinstance(error, MetaloopError):
-            _log.warning("the measure of claim %r broke", claim.id, exc_info=True)
+        broke = "" if isinstance(error, MetaloopError) else traceback.format_exc()
         judgement = Judgement("broke", plugins.reason(error), n=0)
-    return ClaimResult(
+    result = ClaimResult(
         id=claim.id,
         statement=claim.statement,
         where=claim.where,
@@ -142,6 +219,12 @@ def _result(claim: Claim, setting: Setting) -> ClaimResult:
         **dataclasses.asdict(judgement),
         **values,
     )
+    return _Measured(result, broke)
+
+
+def _note(measured: _Measured) -> None:
+    if measured.traceback:
+        _log.warning("the measure of claim %r broke\n%s", measured.result.id, measured.traceback)
 
 
 def _judge(claim: Claim, setting: Setting, sample: object) -> Judgement:
@@ -158,7 +241,7 @@ def _judge(claim: Claim, setting: Setting, sample: object) -> Judgement:
 
 
 def _report(
-    on_progress: Callable[[ClaimProgress], None] | None,
+    told: Callable[[ClaimProgress], None],
     claim: Claim,
     index: int,
     total: int,
@@ -166,8 +249,7 @@ def _report(
     fraction: float | None = None,
     result: ClaimResult | None = None,
 ) -> None:
-    if on_progress:
-        on_progress(ClaimProgress(claim, index, total, description, fraction, result))
+    told(ClaimProgress(claim, index, total, description, fraction, result))
 
 
 def _hardware(device: str) -> dict[str, str]:

@@ -35,6 +35,15 @@ Device = Annotated[
     typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.", show_default=False),
 ]
 
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        help="in-process, process-pool, a plugin's (ray), an id, or {component: ID, FIELD: ...}.",
+        show_default=False,
+    ),
+]
+
 
 def _track(uri: str | None) -> str | None:
     """Hand the address to trackers by the environment, which worker processes inherit."""

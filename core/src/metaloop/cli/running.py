@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,12 +44,7 @@ def run(
     ] = None,
     max_time: options.MaxTime = None,
     device: options.Device = None,
-    executor: Annotated[
-        str | None,
-        typer.Option(
-            "--executor", help="in-process, process-pool, an id, or {component: ID, FIELD: ...}.", show_default=False
-        ),
-    ] = None,
+    executor: options.Executor = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call the run.", show_default=False)] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Run nothing: print the composition as a run file.")] = False,
     quiet: options.Quiet = False,
@@ -134,7 +130,7 @@ def _changed(thing: Runnable, settings: Several, changes: list[Change], executor
     asked = [parse(setting) for setting in settings]
     asked += [(path if path in of_root else f"{inner}{path}", value) for path, value in changes]
     if executor is not None:
-        asked += [(path, _executor(executor)) for path in _executor_paths(thing)]
+        asked += [(path, named_executor(executor)) for path in _executor_paths(thing)]
     return override(thing, asked) if asked else thing
 
 
@@ -147,15 +143,21 @@ def _executor_paths(thing: Runnable) -> list[str]:
     return [f"{name}.executor" for name, stage in thing.stages.items() if "executor" in type(stage).model_fields]
 
 
-def _executor(text: str) -> dict[str, Any]:
-    """An executor by its id, or by a mapping with its fields too; those of the core may go by their last part."""
+def named_executor(text: str) -> dict[str, Any]:
+    """An executor by its id, or by a mapping with its fields too.
+
+    Those of the core may go by their last part, and the only one of a plugin by the plugin's name.
+    """
     from metaloop import yamltext
 
     value = yamltext.load(text, "--executor")
     asked = value if isinstance(value, dict) else {"component": value}
     name = str(asked.get("component"))
-    known = {part.id: part.id for part, _ in plugins.parts("executor")}
+    offered = plugins.parts("executor")
+    known = {part.id: part.id for part, _ in offered}
     known |= {id.removeprefix("core/"): id for id in known if id.startswith("core/")}
+    owners = Counter(record.name for _, record in offered)
+    known |= {record.name: part.id for part, record in offered if owners[record.name] == 1}
     if name not in known:
         raise UnknownName(f"No executor is called {name!r}.{plugins.nearest(name, known)}")
     return {**asked, "component": known[name]}
@@ -181,7 +183,7 @@ def _swept(thing: Runnable, seeds: int, sweep: Several, executor: str | None) ->
         if path in values:
             raise UserError(f"--sweep names {path} twice: give all its values at once.")
         values[path] = choices
-    where = {} if executor is None else {"executor": _executor(executor)}
+    where = {} if executor is None else {"executor": named_executor(executor)}
     every = tuple(range(thing.seed, thing.seed + seeds))
     return Sweep.model_validate({"name": thing.name, "base": thing, "grid": Options(values), "seeds": every, **where})
 

@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
@@ -15,16 +15,21 @@ from urllib.parse import unquote, urlparse
 
 import typer
 
-from metaloop import plugins
+from metaloop import disk, plugins
 from metaloop.cli import options, output
 from metaloop.cli.guard import BROKE, Interrupted, guarded
 from metaloop.errors import UserError
 from metaloop.plugins import PluginRecord
+from metaloop.ranks import refuse
 
 if TYPE_CHECKING:
     from metaloop.claims import Claim, ClaimProgress, VerifyReport
+    from metaloop.executors import Executor
     from metaloop.hooks import Hooks
     from metaloop.store import Run
+
+JUDGED = "judged.jsonl"
+"""In a run's folder: the claims judged so far, a result in each line."""
 
 
 @guarded
@@ -50,6 +55,7 @@ def verify(
     ] = None,
     broken: Annotated[bool, typer.Option("--broken", help="Break the treatments, to see the claims fail.")] = False,
     device: options.Device = None,
+    executor: options.Executor = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     runs: options.Runs = None,
@@ -57,6 +63,7 @@ def verify(
     traceback: options.Traceback = False,
 ) -> None:
     """Measure a paper's claims over seeds and judge them; exit code 1 where one fails."""
+    refuse("verify", "leave torchrun out")
     claims, plugin = _claims(name)
     folder = _record_folder(plugin, into) if record or into else None
     if folder and (broken or claim):
@@ -71,6 +78,7 @@ def verify(
         "only": claim or [],
         "device": str(usable_device(device or "auto")),
         "broken": broken,
+        "executor": _where(executor),
     }
     report, run = _tracked(claims, plugin, settings, runs, quiet or as_json)
     if folder:
@@ -93,6 +101,13 @@ def _claims(name: str) -> tuple[tuple[Claim, ...], PluginRecord]:
         raise UserError(f"Plugin {name!r} has no claims; those that have: {have or 'none'}.")
     found: Any = plugins.load(plugin.plugin.claims, plugin)
     return tuple(found), plugin
+
+
+def _where(executor: str | None) -> Executor:
+    from metaloop.cli.running import named_executor
+    from metaloop.executors import Executor, InProcess
+
+    return InProcess() if executor is None else Executor.model_validate(named_executor(executor))
 
 
 def _record_folder(plugin: PluginRecord, into: Path | None) -> Path:
@@ -118,6 +133,8 @@ def _tracked(
 
     _check_ids(claims, settings)
     config = {"component": "verify", "plugin": plugin.name, **settings}
+    config["executor"] = settings["executor"].model_dump(mode="json")
+    target = plugin.plugin.claims if plugin.plugin else None
     run = Run.create(config, name=f"verify-{plugin.name}", root=root, kind="verify")
     with run.lock():
         hooks = load_hooks()
@@ -125,14 +142,31 @@ def _tracked(
         try:
             with _progress(plugin.name, quiet) as told, _log(run):
                 command = shlex.join(["metaloop", *sys.argv[1:]])
-                report = measure(claims, on_progress=told, command=command, **settings)
+                kept = _keeping(run, told)
+                report = measure(claims, on_progress=kept, command=command, target=target, **settings)
             _store(report, run, hooks)
         except BaseException as error:
             broke(run, hooks, error)
             if isinstance(error, KeyboardInterrupt):
-                raise Interrupted("Interrupted; what was measured so far is lost.") from None
+                raise Interrupted(_what_is_left(run)) from None
             raise
     return report, run
+
+
+def _keeping(run: Run, told: Callable[[ClaimProgress], None]) -> Callable[[ClaimProgress], None]:
+    """Also append each result to the run's folder as it is judged: a kill loses only what is in work."""
+
+    def keep(progress: ClaimProgress) -> None:
+        if progress.result is not None:
+            disk.append(run.path / JUDGED, f"{progress.result.model_dump_json()}\n".encode())
+        told(progress)
+
+    return keep
+
+
+def _what_is_left(run: Run) -> str:
+    path = run.path / JUDGED
+    return f"Interrupted; the claims judged so far are in {path}." if path.exists() else "Interrupted: none was judged."
 
 
 def _check_ids(claims: tuple[Claim, ...], settings: dict[str, Any]) -> None:
@@ -146,7 +180,6 @@ def _check_ids(claims: tuple[Claim, ...], settings: dict[str, Any]) -> None:
 
 
 def _store(report: VerifyReport, run: Run, hooks: Hooks) -> None:
-    from metaloop import disk
     from metaloop.claims import markdown
 
     for name, content in (("claims.json", f"{report.to_json()}\n"), ("claims.md", markdown(report))):
@@ -187,9 +220,15 @@ def _progress(name: str, quiet: bool) -> Iterator[Any]:
     with Progress(*columns, TimeElapsedColumn(), console=screen, disable=not shown, transient=True) as bar:
         task = bar.add_task(name, total=1.0, note="")
 
+        judged = 0
+
         def told(progress: ClaimProgress) -> None:
-            done = (progress.index + (progress.fraction or 0.0)) / progress.total
-            bar.update(task, completed=done, note=f"{progress.claim.id}: {progress.description}")
+            nonlocal judged
+            judged += progress.result is not None
+            part = 0.0 if progress.result else progress.fraction or 0.0
+            bar.update(
+                task, completed=(judged + part) / progress.total, note=f"{progress.claim.id}: {progress.description}"
+            )
 
         yield told
 

@@ -32,6 +32,7 @@ CLAIMS = (
         minutes=1.5,
         note="Trained at the paper's batch of 2048. At 1024 about one first draw of weights in ten is trapped at a "
         "solution of rank one, in which keys read y and values read x.",
+        group="one layer",
     ),
     Claim(
         "C2b",
@@ -41,6 +42,7 @@ CLAIMS = (
         measures.alignment_found("cosine"),
         Greater(than=0.99),
         minutes=0.1,
+        group="one layer",
     ),
     Claim(
         "C2c",
@@ -50,6 +52,7 @@ CLAIMS = (
         measures.alignment_found("relative_difference"),
         Less(than=0.08),
         minutes=0.1,
+        group="one layer",
     ),
     Claim(
         "C3a",
@@ -60,6 +63,7 @@ CLAIMS = (
         measures.shifted_ratio(max),
         Less(than=1.15),
         minutes=0.2,
+        group="one layer",
     ),
     Claim(
         "C3b",
@@ -69,6 +73,7 @@ CLAIMS = (
         measures.shifted_ratio(min),
         Greater(than=0.9),
         minutes=0.1,
+        group="one layer",
     ),
     Claim(
         "C4",
@@ -79,6 +84,7 @@ CLAIMS = (
         measures.interpolated,
         Less(1.03, ratio=True),
         minutes=0.1,
+        group="one layer",
     ),
     Claim(
         "C5a",
@@ -88,6 +94,7 @@ CLAIMS = (
         partial(measures.two_layers, whiten=False),
         Less(0.85, ratio=True),
         minutes=2.0,
+        group="two layers",
     ),
     Claim(
         "C5b",
@@ -98,6 +105,7 @@ CLAIMS = (
         Within(0.9, 1.1, ratio=True),
         minutes=0.1,
         note="GD++'s two numbers are fitted to 10 000 other tasks by L-BFGS instead of trained by Adam.",
+        group="two layers",
     ),
     Claim(
         "C6a",
@@ -111,6 +119,7 @@ CLAIMS = (
         note="Both trained alike: Adam at 3e-3, gradients clipped at 1, 1200 (full: 10 000) batches of 256; the "
         "paper's 20 000 steps of 2048 at 1e-3 are the gpu profile's. At this scale the layer often ends at a "
         "representation with nearly twice the control's loss (5 of 9 trainings on other seeds, batches up to 1024).",
+        group="deep",
     ),
     Claim(
         "C6b",
@@ -121,6 +130,7 @@ CLAIMS = (
         Less(0.5, ratio=True),
         full_seeds=5,
         minutes=0.5,
+        group="deep",
     ),
     Claim(
         "C6c",
@@ -133,6 +143,7 @@ CLAIMS = (
         minutes=0.5,
         note="basics/anil with hidden layers of 160 and 40 units; its inner learning rate of 0.03 is the best of 0.03, "
         "0.1, 0.3 and 1 on other seeds.",
+        group="deep",
     ),
     Claim(
         "C7a",
@@ -145,6 +156,7 @@ CLAIMS = (
         minutes=2.5,
         note="Adam at 3e-3, gradients clipped at 0.1, 2500 (full: 10 000) batches of 512; the paper takes 10 000 steps "
         "of 2048 at 1e-3. When the loss drops varies between seeds from 1700 steps to more than 4000.",
+        group="separate tokens",
     ),
     Claim(
         "C7b",
@@ -158,5 +170,6 @@ CLAIMS = (
         minutes=0.1,
         note="Norms of derivatives of the first layer's outputs by the input token that follows; long before is the "
         "mean over the first half of the training up to there.",
+        group="separate tokens",
     ),
 )
