@@ -23,10 +23,12 @@ from rich.text import Text
 
 from metaloop.follow import Follower, runs_inside
 
-_A_SECOND = 2
-"""How often a board looks at its runs."""
-_FEW = 20
+_A_SECOND = 1
+"""How often a board looks at its runs: what that costs comes off the time of runs in this process."""
+_MOST = 20
 """Rows of a board in a notebook, which has no height."""
+_LATEST = 8
+"""Rows of a board for runs that ended."""
 _STYLES = {"finished": "green", "failed": "red", "stopped": "yellow", "interrupted": "yellow"}
 
 
@@ -173,8 +175,8 @@ class Board:
         order = {name: position for position, name in enumerate(tuple(self._ended))}
         over = [row for row in begun if row.ended is not None]
         over.sort(key=lambda row: order.get(row.name, len(order)), reverse=True)
-        fits = max(1, _FEW if self._screen.is_jupyter else self._screen.height - 6)
-        shown = [*running, *over][:fits]
+        fits = max(1, _MOST if self._screen.is_jupyter else self._screen.height - 6)
+        shown = [*running, *over[:_LATEST]][:fits]
         staged = any(row.follower.parts for row in shown)
         columns = list(next(iter(self._runs.values()), {}))
         table = Table(box=box.SIMPLE_HEAD, title=Text(self._name), title_justify="left", title_style="bold")
@@ -214,7 +216,7 @@ class Board:
         )
         work = len(ends) + parts
         elapsed = now - min((row.began for row in self._rows.values() if row.began is not None), default=now)
-        if work > 0.05 and elapsed > 2:
+        if running and work > 0.05 and elapsed > 2:
             words.append(f"about {_roughly(elapsed / work * (len(self._runs) - len(self._done) - work))} left")
         return ", ".join(words)
 
