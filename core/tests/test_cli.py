@@ -260,17 +260,20 @@ def test_compare_shows_numbers_and_what_differs(lab: Path, tmp_path: Path) -> No
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(call("compare", *names, "--json").stdout)
     assert found["settings"] == {"learner.lr": [0.2, 0.05]}
-    assert [run["run"] for run in found["runs"]] == names
+    assert [group["runs"][0]["run"] for group in found["groups"]] == names
+    assert [run["run"] for run in json.loads(call("compare", *names, "--each", "--json").stdout)["runs"]] == names
     assert (
         "no metric 'los'"
         in call("compare", *names, "--metric", "loss", "--plot", "x.png", "--metric", "los", code=2).stderr
     )
 
 
-def test_a_sweep_is_compared_by_its_runs(lab: Path) -> None:
-    call("run", "lab", "--sweep", "learner.lr=0.01,0.1")
+def test_a_sweep_is_compared_by_its_points_or_its_runs(lab: Path) -> None:
+    call("run", "lab", "--sweep", "learner.lr=0.01,0.1", "--seeds", "2")
     found = json.loads(call("compare", "last", "--json").stdout)
     assert found["settings"] == {"learner.lr": [0.01, 0.1]}
+    found = json.loads(call("compare", "last", "--each", "--json").stdout)
+    assert found["settings"] == {"seed": [0, 1, 0, 1], "learner.lr": [0.01, 0.01, 0.1, 0.1]}
 
 
 def test_runs_are_listed_removed_and_pruned(lab: Path) -> None:

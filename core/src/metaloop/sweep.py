@@ -19,17 +19,20 @@ from metaloop.component import Component, Options
 from metaloop.errors import UserError
 from metaloop.executors import AnyExecutor, InProcess, in_worker
 from metaloop.experiment import Experiment
-from metaloop.hooks import load_hooks
+from metaloop.groups import grouped
+from metaloop.hooks import Hooks, load_hooks
 from metaloop.loop import broke, started
 from metaloop.overrides import override
 from metaloop.pipeline import Pipeline
 from metaloop.plugins import reason
+from metaloop.ranks import refuse
 from metaloop.show import Board
 from metaloop.store import Run, Status
 from metaloop.summaries import interval, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 class Child(NamedTuple):
@@ -102,7 +105,7 @@ class Sweep(Component):
         root: Path | None = None,
         max_seconds: float | None = None,
         quiet: bool = False,
-        hooks: Sequence[object] = (),
+        hooks: Sequence[object] | Hooks = (),
     ) -> SweepResult:
         """Run the children that are not finished yet; one that breaks is noted and the others go on.
 
@@ -117,12 +120,13 @@ class Sweep(Component):
             UserError: a child can't be run at all.
             KeyboardInterrupt: Ctrl-C, after running children wrote a checkpoint.
         """
+        refuse("a sweep", "leave torchrun out, and spread its runs with --executor")
         self.base.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
         if run is None:
             run = Run.create(self.model_dump(mode="json"), name=self.name, root=root, kind="sweep")
         deadline = None if max_seconds is None else time.time() + max_seconds
         with run.lock():
-            listeners = load_hooks(hooks)
+            listeners = hooks if isinstance(hooks, Hooks) else load_hooks(hooks)
             started(run, listeners)
             try:
                 ended = self._run_children(run, deadline, quiet)
@@ -233,6 +237,16 @@ class SweepResult:
             for row in self.rows
         ]
         return pd.DataFrame(rows)
+
+    def plot(self, *metrics: str) -> Figure:
+        """Mean curves of every point with 95% intervals over seeds (default: every loss).
+
+        Raises:
+            UserError: matplotlib is not installed, or no history has such a metric.
+        """
+        from metaloop.plotting import bands, histories
+
+        return bands(histories(grouped([self.run])), metrics)
 
 
 class _Item(NamedTuple):

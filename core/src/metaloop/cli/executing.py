@@ -10,20 +10,20 @@ from metaloop.cli import closing, output
 from metaloop.cli.guard import MISTAKE, Broke, Interrupted, verdict
 from metaloop.compose import Runnable
 from metaloop.errors import MetaloopError, UserError
-from metaloop.experiment import Experiment
+from metaloop.groups import grouped
 from metaloop.hooks import Hooks, hookimpl, load_hooks
 from metaloop.loop import ERROR, run_experiment
-from metaloop.pipeline import PipelineResult
+from metaloop.pipeline import Pipeline, PipelineResult
 from metaloop.plugins import reason
 from metaloop.result import Result
 from metaloop.store import Run
-from metaloop.sweep import SweepResult
+from metaloop.sweep import Sweep, SweepResult
 
 CURVES = "curves.png"
 
 
 class _Watcher:
-    """Listens for which run it is; at the end of an experiment draws its curves."""
+    """Listens for which run it is; at the end of an experiment or a sweep draws its curves."""
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
@@ -38,15 +38,16 @@ class _Watcher:
     @hookimpl
     def run_ended(self, run: Run, status: str) -> None:
         """Plugins hear of the picture before they hear of the end: listeners of the caller come first."""
-        if self.others is None or status not in ("finished", "stopped") or not importlib.util.find_spec("matplotlib"):
+        whole = status in ("finished", "stopped") or (status == "failed" and run.info["kind"] == "sweep")
+        if self.others is None or not whole or not importlib.util.find_spec("matplotlib"):
             return
-        history = run.history()
-        if len({row["step"] for row in history}) < 2:
-            return
-        from metaloop.plotting import curves
+        from metaloop.plotting import bands, histories
 
+        found = histories(grouped([run]))
+        if not any(len({row["step"] for row in rows}) > 1 for group in found.values() for rows in group):
+            return
         path = run.artifact(CURVES)
-        curves({run.name: history}).savefig(path, dpi=150)
+        bands(found).savefig(path, dpi=150)
         self.others.artifact_saved(run=run, path=path)
 
 
@@ -89,9 +90,11 @@ def execute(
 def _run(
     thing: Runnable, watcher: _Watcher, run: Run | None, root: Path | None, max_seconds: float | None, quiet: bool
 ) -> Result | PipelineResult | SweepResult:
-    if not isinstance(thing, Experiment):
+    if isinstance(thing, Pipeline):
         return thing.run(run=run, root=root, max_seconds=max_seconds, quiet=quiet, hooks=(watcher,))
     watcher.others = load_hooks([watcher])
+    if isinstance(thing, Sweep):
+        return thing.run(run=run, root=root, max_seconds=max_seconds, quiet=quiet, hooks=watcher.others)
     return run_experiment(thing, None, run, root, max_seconds, quiet, watcher.others)
 
 
