@@ -22,6 +22,7 @@ from metaloop.meta_optimizer import AnyMetaOptimizer
 from metaloop.objective import TaskObjective
 from metaloop.outcome import Budget, Outcome
 from metaloop.precision import default_dtype
+from metaloop.ranks import here
 from metaloop.tasks import AnyTaskFamily
 
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ class Progress(NamedTuple):
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one, else the CPU.
+    """The device of that name; `auto` is CUDA where there is one (a rank's own under `torchrun`), else the CPU.
 
     Raises:
         UserError: there is no such device here.
     """
+    ranks = here()
+    if ranks.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{ranks.local}"
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from metaloop import disk, tree
-from metaloop.errors import DivergedError
+from metaloop.errors import DivergedError, UserError
 from metaloop.executors import in_worker
 from metaloop.experiment import Experiment, Progress
 from metaloop.hooks import Hooks, load_hooks
 from metaloop.outcome import Outcome
+from metaloop.ranks import Ranks, here
 from metaloop.result import Result
 from metaloop.saving import load_progress, save_progress, save_theta
 from metaloop.show import Bar
@@ -48,15 +49,37 @@ def run_experiment(
     quiet: bool,
     listeners: Sequence[object] | Hooks,
 ) -> Result:
-    """What `Experiment.run` does; the arguments are its."""
-    experiment.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
-    begun = None
-    if run is None:
-        begun = experiment.begin()  # before the run is made, so that what can't begin leaves nothing behind
-        run = Run.create(experiment.model_dump(mode="json"), name=experiment.name, root=root, seed=experiment.seed)
-    with run.lock():
-        hooks = listeners if isinstance(listeners, Hooks) else load_hooks(listeners)
-        return _Loop(experiment, run, hooks, quiet).go(begun, until, max_seconds)
+    """What `Experiment.run` does; the arguments are its. Of several ranks the first writes and tells listeners."""
+    ranks = here()
+    with ranks.together():
+        if ranks.size > 1 and experiment.meta_optimizer is None:
+            raise UserError(f"{experiment.name} has no meta-optimizer, so no batch to split: run it without torchrun")
+        experiment.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
+        begun = None
+        if run is None:
+            begun = experiment.begin()  # before the run is made, so that what can't begin leaves nothing behind
+            ranks.agree()
+            if ranks.leads:
+                config = experiment.model_dump(mode="json")
+                run = Run.create(config, name=experiment.name, root=root, seed=experiment.seed)
+        run = shared(run, ranks)
+        with run.lock() if ranks.leads else nullcontext():
+            hooks = listeners if isinstance(listeners, Hooks) else load_hooks(listeners if ranks.leads else ())
+            return _Loop(experiment, run, hooks, quiet or not ranks.leads, ranks).go(begun, until, max_seconds)
+
+
+def shared(run: Run | None, ranks: Ranks) -> Run:
+    """The run of rank 0, on every rank.
+
+    Raises:
+        UserError: a rank does not see its folder.
+    """
+    if ranks.size > 1:
+        run = Run(Path(ranks.from_leader(str(run.path) if run else None)))
+        if not (run.path / "run.json").is_file():
+            raise UserError(f"there is no {run.path} here: torchrun's ranks need one file system for runs")
+    assert run is not None
+    return run
 
 
 def started(run: Run, hooks: Hooks) -> None:
@@ -92,6 +115,7 @@ class _Loop:
     run: Run
     hooks: Hooks
     quiet: bool
+    ranks: Ranks
     rows: list[dict[str, Any]] = field(default_factory=list)
     last_flush: float = field(default_factory=time.monotonic)
     latest: dict[str, float] = field(default_factory=dict)
@@ -100,25 +124,33 @@ class _Loop:
     def go(self, begun: Progress | None, until: int | None, max_seconds: float | None) -> Result:
         experiment, run, start = self.experiment, self.run, time.monotonic()
         end = experiment.total_steps if until is None else min(until, experiment.total_steps)
-        started(run, self.hooks)
+        leads, summary = self.ranks.leads, {}
+        if leads:
+            started(run, self.hooks)
         try:
             stored = None if begun else load_progress(run.folder("checkpoints"), experiment)
             progress = stored or begun or experiment.begin()
-            run.cut(progress.step if stored else -1)
-            with _Interrupts() as interrupts, Bar(experiment.name, end, progress.step, self.quiet) as bar:
+            if not self.ranks.agrees(progress.step):
+                raise UserError(f"ranks see other checkpoints of {run.path}: they need one file system for runs")
+            if leads:
+                run.cut(progress.step if stored else -1)
+            with _Interrupts(self.ranks) as interrupts, Bar(experiment.name, end, progress.step, self.quiet) as bar:
                 if stored is None and (end == 0 or experiment.ended(progress)):
                     self._save_start(progress)
                 status, progress, first = self._advance(progress, end, start, max_seconds, interrupts, bar)
-            summary = self._summary(progress, time.monotonic() - start, first)
             if status == "interrupted":
                 raise KeyboardInterrupt
-            save_theta(run.path / THETA, progress.theta)
-            run.write_result(summary)
-            run.set_status(status)
+            if leads:
+                summary = self._summary(progress, time.monotonic() - start, first)
+                save_theta(run.path / THETA, progress.theta)
+                run.write_result(summary)
+                run.set_status(status)
         except BaseException as error:
-            broke(run, self.hooks, error)
+            if leads:
+                broke(run, self.hooks, error)
             raise
-        self.hooks.run_ended(run=run, status=status, summary=summary)
+        if leads:
+            self.hooks.run_ended(run=run, status=status, summary=summary)
         return Result(experiment, run, progress)
 
     def _advance(
@@ -136,8 +168,9 @@ class _Loop:
         every row is written once.
         """
         experiment, first, every = self.experiment, None, self.experiment.eval_every
+        advance = self.ranks.splits(experiment.advance)
         while progress.step < end and not experiment.ended(progress):
-            progress = experiment.advance(progress)
+            progress = advance(progress)
             step, ended = progress.step, experiment.ended(progress)
             if first is None:
                 first = time.monotonic() - started
@@ -145,15 +178,21 @@ class _Loop:
                 self._note(progress, progress.outcome)
             if experiment.eval_tasks and (ended or (every is not None and step % every == 0)):
                 self._evaluate(progress)
-            asked, late = interrupts.asked, max_seconds is not None and time.monotonic() - started > max_seconds
+            now = time.monotonic()
+            asked, late, due = self.ranks.agree(
+                interrupts.asked, max_seconds is not None and now - started > max_seconds, self._is_due(now)
+            )
             if asked or late or step == end or ended or step % experiment.checkpoint_interval == 0:
                 self._save(progress)
-            elif time.monotonic() - self.last_flush > _FLUSH_SECONDS or len(self.rows) >= _FLUSH_ROWS:
+            elif due:
                 self._flush()
             bar.at(step, self.latest)
             if (asked or late) and step < end and not ended:
                 return "interrupted" if asked else "stopped", progress, first
         return "finished" if experiment.ended(progress) else "stopped", progress, first
+
+    def _is_due(self, now: float) -> bool:
+        return now - self.last_flush > _FLUSH_SECONDS or len(self.rows) >= _FLUSH_ROWS
 
     def _save_start(self, progress: Progress) -> None:
         """What is left of a run of no steps."""
@@ -168,7 +207,7 @@ class _Loop:
         self.rows.append({"step": progress.step, "time": time.time(), **means, **spent})
 
     def _evaluate(self, progress: Progress) -> None:
-        outcome = self.experiment.evaluate(progress.theta)
+        outcome = self.ranks.splits(self.experiment.evaluate)(progress.theta)
         self._note(progress, outcome, "eval/")
 
     def _flush(self) -> None:
@@ -178,7 +217,7 @@ class _Loop:
         bad = next((row for row in rows if not math.isfinite(row.get("loss", row.get("eval/loss", 0.0)))), None)
         if bad is not None:
             rows = [row for row in rows if row["step"] < bad["step"]]
-        if rows:
+        if rows and self.ranks.leads:
             self.latest = {name: value for row in rows for name, value in row.items() if name.endswith("loss")}
             self.run.log(rows)
             self.hooks.steps_ended(run=self.run, rows=rows)
@@ -189,6 +228,9 @@ class _Loop:
         self._flush()
         if not tree.all_finite(leaf for leaf in tree.leaves(progress.theta) if isinstance(leaf, Tensor)):
             self._diverged(progress.step, "theta")
+        self.ranks.expect_same(leaf for leaf in tree.leaves(progress.theta) if isinstance(leaf, Tensor))
+        if not self.ranks.leads:
+            return
         self.run.sync()
         path = save_progress(self.run.folder("checkpoints"), progress)
         self.hooks.checkpoint_saved(run=self.run, step=progress.step, path=path)
@@ -225,8 +267,9 @@ def _on_host(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class _Interrupts:
     """Turns the first Ctrl-C (or SIGTERM) into a request to stop after the current step; the second one is raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks) -> None:
         self.asked = False
+        self.ranks = ranks
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Interrupts:
@@ -242,6 +285,11 @@ class _Interrupts:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.ranks.size > 1:  # torchrun hands a signal on, also where it has come to its ranks already
+            if not self.asked and self.ranks.leads:
+                warnings.warn("stopping after this step and a checkpoint", stacklevel=2)
+            self.asked = True
+            return
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -271,6 +271,8 @@ def _group() -> Any:
     if not dist.is_available():
         raise UserError("torchrun needs a torch with torch.distributed, and this one has none")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    if here().local < torch.cuda.device_count():
+        torch.cuda.set_device(here().local)
     if dist.is_initialized():  # by the script that runs the experiment
         return dist.new_group(backend=backend, timeout=_PATIENCE)
     dist.init_process_group(backend, timeout=_PATIENCE)

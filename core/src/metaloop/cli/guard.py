@@ -10,7 +10,8 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import ParamSpec
 
 import typer
@@ -18,6 +19,7 @@ import typer
 from metaloop.cli import output
 from metaloop.errors import MetaloopError, UserError
 from metaloop.plugins import reason
+from metaloop.ranks import here
 
 P = ParamSpec("P")
 
@@ -44,7 +46,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             output.warn_in_one_line()
-            command(*args, **kwargs)
+            ranks = here()
+            with ranks.together(), nullcontext() if ranks.leads else _without_output():
+                command(*args, **kwargs)
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except BrokenPipeError:  # whoever read the output has gone
@@ -52,7 +56,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(BROKE) from None
         except (Exception, KeyboardInterrupt) as error:
             code, message = verdict(error)
-            if kwargs.get("traceback"):
+            if kwargs.get("traceback") and here().leads:
                 sys.stderr.write("".join(traceback.format_exception(error)))
             if code == INTERRUPTED:
                 output.say(message)
@@ -61,6 +65,13 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(code) from None
 
     return run
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Of torchrun's ranks only the first one prints."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def verdict(error: BaseException) -> tuple[int, str]:

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from metaloop.ranks import here
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -54,9 +56,11 @@ def row(to: Table, *cells: object, style: str | None = None) -> None:
 
 
 def say(message: str, label: str = "", style: str = "") -> None:
-    """One line on standard error."""
+    """One line on standard error; of torchrun's ranks only the first one speaks."""
     from rich.text import Text
 
+    if not here().leads:
+        return
     text = Text.assemble((f"{label}: ", style), message) if label else Text(message, style)
     console(stderr=True).print(text, soft_wrap=True)
 
