@@ -1,0 +1,99 @@
+"""What runs in Ray's workers, and what travels to them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import ray
+from metaloop import plugins
+from metaloop.errors import RunError
+from metaloop.executors import become_worker, in_worker, tell
+from ray import ObjectRef, cloudpickle
+
+T = TypeVar("T")
+
+VARIABLES = ("METALOOP_", "MLFLOW_")
+"""Environment variables that begin so follow the driver's, whenever they change."""
+_KEPT = 4
+"""Shared values that a worker keeps unpacked, the least recently used going first."""
+
+
+class Surroundings(NamedTuple):
+    """Where the driver is, and what it may import: workers follow as far as they see the same folders."""
+
+    variables: dict[str, str]
+    path: tuple[str, ...]
+    folder: str
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """This process's."""
+        path = tuple(entry for entry in sys.path if entry)
+        return cls(_variables(), path, os.getcwd())
+
+    def enter(self) -> None:
+        """Make them this worker's."""
+        if not in_worker():
+            become_worker()
+        before = _variables(), len(sys.path)
+        for name in before[0].keys() - self.variables.keys():
+            del os.environ[name]
+        os.environ.update(self.variables)
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)
+        sys.path += [entry for entry in self.path if entry not in sys.path and Path(entry).exists()]
+        if before != (_variables(), len(sys.path)):
+            plugins.refresh()
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
+
+
+def packed(what: Any) -> bytes:
+    """Pickled with what is defined in the driver's own script; raises `RunError` where that can't be."""
+    try:
+        found: bytes = cloudpickle.dumps(what)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise RunError(f"work for other processes must be picklable: {error}") from error
+    return found
+
+
+def put(data: bytes, surroundings: Surroundings | None = None) -> ObjectRef[Any]:
+    """Into the object store, from where a node's workers read it without a copy."""
+    return ray.put((np.frombuffer(data, np.uint8), surroundings))
+
+
+class Shared(NamedTuple, Generic[T]):
+    """A value in the object store; calling it in a worker gives the value."""
+
+    reference: ObjectRef[Any]
+
+    def __call__(self) -> T:
+        """The value, fetched and unpacked when this worker first needs it."""
+        key = self.reference.hex()
+        if key not in _kept:
+            data, surroundings = ray.get(self.reference)
+            if surroundings is not None:
+                surroundings.enter()
+            while len(_kept) >= _KEPT:
+                _kept.popitem(last=False)
+            _kept[key] = cloudpickle.loads(data)
+        _kept.move_to_end(key)
+        value: T = _kept[key]
+        return value
+
+
+_kept: OrderedDict[str, Any] = OrderedDict()
+
+
+def work(fn: Shared[Callable[[Any], Any]], item: bytes) -> bytes:
+    """One item in a worker: what `metaloop.executors.told_result` takes."""
+
+    return tell(lambda: fn()(cloudpickle.loads(item)), cloudpickle.dumps)
