@@ -121,9 +121,16 @@ class Moments(NamedTuple):
     second: Tensor
     features: Tensor
     """`F` `[row, n, p]`."""
+    targets: Tensor
+    """`Y` `[row, n, outputs]`."""
     condition: Tensor
+    """kappa(F) `[row]`."""
     rank: Tensor
+    """of F, `[row]`."""
+    lr: Tensor
+    """`[row]`."""
     key: Tensor
+    """`[row]` int64: names the row's data and random weights."""
 
 
 class FeatureAdam(FeatureModel[Moments]):
@@ -148,7 +155,7 @@ class FeatureAdam(FeatureModel[Moments]):
 
     def begin(self, theta: Theta, tasks: Point | Episode, keys: Key) -> Moments:
         """At a_0."""
-        points, data, which = self.problem(tasks, keys)
+        points, data, which = problem = self.problem(tasks, keys)
         rows, (n, width), p = len(which), data.support_y.shape[1:], int(points.width.max())
         weights, features = data.support_x.new_zeros(rows, p, width), data.support_x.new_zeros(rows, n, p)
         condition, rank = (features.new_empty(rows) for _ in range(2))
@@ -160,19 +167,18 @@ class FeatureAdam(FeatureModel[Moments]):
             weights[mine, : design.width] = start
             condition[mine], rank[mine] = spectrum.condition[own], spectrum.rank.double()[own]
         zero = torch.zeros_like(weights)
-        return Moments(weights, zero, zero.clone(), features, condition, rank, points.key)
+        lr = points.lr.double()
+        return Moments(weights, zero, zero.clone(), features, problem.support_y, condition, rank, lr, points.key)
 
     def step(self, theta: Theta, state: Moments, tasks: Point | Episode, clock: Clock, keys: Key) -> Moments:
         """One update of every row."""
-        problem = self.problem(tasks, Key(state.key))
-        weights, first, second, features, *rest = state
-        slope = features.mT @ (features @ weights - problem.support_y) / features.shape[1]
+        slope = state.features.mT @ (state.features @ state.weights - state.targets) / state.targets.shape[1]
         b1, b2 = self.betas
-        first, second = b1 * first + (1 - b1) * slope, b2 * second + (1 - b2) * slope.square()
-        times = clock.step[:, None, None] + 1
-        lr = problem.points.lr[:, None, None] / (1 - b1**times)
-        weights = weights - lr * first / ((second / (1 - b2**times)).sqrt() + self.eps)
-        return Moments(weights, first, second, features, *rest)
+        first, second = b1 * state.first + (1 - b1) * slope, b2 * state.second + (1 - b2) * slope.square()
+        times = clock.step[:, None, None].double() + 1
+        size = (second / (1 - b2**times)).sqrt() + self.eps
+        weights = state.weights - state.lr[:, None, None] / (1 - b1**times) * first / size
+        return state._replace(weights=weights, first=first, second=second)
 
     def evaluate(self, theta: Theta, state: Moments, tasks: Point | Episode, keys: Key) -> Outcome:
         """The error on new examples and on those learned from, kappa(F) and the rank of F."""

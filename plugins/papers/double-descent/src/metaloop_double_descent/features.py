@@ -12,9 +12,12 @@ from metaloop.specs import Spec
 from torch import Tensor
 
 from metaloop_double_descent.grid import Factors, GridSpec, Point
+from metaloop_double_descent.images import NoisyImages
 
 RCOND = 1e-10
 """Singular values below this share of the largest one count as zero."""
+AT_ONCE = 1 << 28
+"""Numbers in the feature matrices that are looked at together (2 GiB)."""
 
 
 def accepted(learner: str, spec: Spec, data: TaskFamily[Episode, Any]) -> None:
@@ -24,6 +27,8 @@ def accepted(learner: str, spec: Spec, data: TaskFamily[Episode, Any]) -> None:
         Incompatible: it is neither.
     """
     if isinstance(spec, GridSpec):
+        if isinstance(data, NoisyImages):  # real targets always: asking for more would read the images
+            return
         spec = data.spec
     if not isinstance(spec, SupervisedSpec):
         raise Incompatible(f"{learner} fits a grid of widths or episodes of examples, not {type(spec).__name__}")
@@ -56,7 +61,7 @@ class Problem(NamedTuple):
 def problem(tasks: Point | Episode, keys: Key, data: TaskFamily[Episode, Any], width: int, factors: Factors) -> Problem:
     """Rows of a grid with one draw of `data` for each seed, or episodes with one width and setting for all."""
     if isinstance(tasks, Point):
-        names, which = tasks.key.unique(return_inverse=True)
+        names, which = torch.unique(tasks.key, return_inverse=True)
         seeds = [Key(name).fold("data") for name in names]
         drawn = tree.concatenate([data.sample(data.begin(key), 1, key).tasks for key in seeds])
         return Problem(tasks, flat(drawn), which)
@@ -92,7 +97,7 @@ def standardised(x: Tensor, wanted: Tensor) -> Inputs:
 def relu_features(x: Tensor, weights: Tensor) -> Tensor:
     """`relu(X W / sqrt(d)) / sqrt(p)`."""
     d, p = weights.shape[-2:]
-    return torch.relu(x @ weights / d**0.5) / p**0.5
+    return torch.relu(x @ weights) * (d * p) ** -0.5
 
 
 class Design(NamedTuple):
@@ -134,17 +139,25 @@ def designs(points: Point, support_x: Tensor, which_data: Tensor) -> Iterator[De
 
     Random weights are named by seed and width alone: rows that differ in how they are fitted share them.
     """
-    for width in points.width.unique().tolist():
+    for width in torch.unique(points.width).tolist():
         rows = (points.width == width).nonzero().squeeze(1)
         names = torch.stack([which_data, points.key, points.standardise.long(), points.centre.long()], 1)[rows]
-        distinct, which = names.unique(dim=0, return_inverse=True)
-        sets, key, standardise, centre = distinct.unbind(1)
-        x, keys = support_x[sets], Key(key)
-        inputs = standardised(x, standardise.bool())
-        weights = keys.fold("features", width).normal(x.shape[-1], width, dtype=torch.float64)
-        features = relu_features(inputs(x), weights)
-        mean = features.mean(1, keepdim=True) * centre[:, None, None]
-        yield Design(rows, width, which, features - mean, sets, keys, inputs, mean, weights)
+        distinct, which = torch.unique(names, dim=0, return_inverse=True)
+        size = max(1, AT_ONCE // (support_x.shape[1] * width))
+        for first in range(0, len(distinct), size):
+            mine = (which >= first) & (which < first + size)
+            yield _design(rows[mine], width, which[mine] - first, distinct[first : first + size], support_x)
+
+
+def _design(rows: Tensor, width: int, which: Tensor, names: Tensor, support_x: Tensor) -> Design:
+    """The design of rows whose matrices are named `[design, (data set, key, standardise, centre)]`."""
+    sets, key, standardise, centre = names.unbind(1)
+    x, keys = support_x[sets], Key(key)
+    inputs = standardised(x, standardise.bool())
+    weights = keys.fold("features", width).normal(x.shape[-1], width, dtype=torch.float64)
+    features = relu_features(inputs(x), weights)
+    mean = features.mean(1, keepdim=True) * centre[:, None, None]
+    return Design(rows, width, which, features - mean, sets, keys, inputs, mean, weights)
 
 
 class Spectrum(NamedTuple):
@@ -173,7 +186,8 @@ class Spectrum(NamedTuple):
     @property
     def condition(self) -> Tensor:
         """kappa(F), the largest singular value over the smallest that is not zero, `[design]`."""
-        return self.s[:, 0] / torch.where(self.alive, self.s, torch.inf).amin(1)
+        smallest: Tensor = torch.where(self.alive, self.s, torch.inf).amin(1)
+        return self.s[:, 0] / smallest
 
 
 def decompose(features: Tensor) -> Spectrum:

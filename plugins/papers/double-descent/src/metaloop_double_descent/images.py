@@ -69,9 +69,7 @@ class NoisyImages(TaskFamily[Episode, dict[str, Any]]):
         wrong = keys.fold("wrong").uniform(self.shots) < self.noise
         other = (rows.label[support] + keys.fold("other").randint(1, rows.classes, self.shots)) % rows.classes
         label = torch.where(wrong, other, rows.label[support])
-        return Draw(
-            Episode(rows.x[support], _targets(label, rows), rows.x[query], _targets(rows.label[query], rows))
-        )
+        return Draw(Episode(rows.x[support], _targets(label, rows), rows.x[query], _targets(rows.label[query], rows)))
 
 
 def _targets(label: Tensor, rows: Rows) -> Tensor:

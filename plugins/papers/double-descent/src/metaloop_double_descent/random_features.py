@@ -107,7 +107,7 @@ class RandomFeatures(FeatureModel[Fit]):
         rate = points.lr.double() * points.scale.double().square()
         if bool((rate >= 2).any()):
             raise UserError(
-                f"lr * scale^2 = {float(rate.max()):g}: gradient descent diverges from 2 on (lr is in units of 1/s_max^2)"
+                f"lr * scale^2 = {float(rate.max()):g}: gradient descent diverges from 2 on (in units of 1 / s_max^2)"
             )
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         order: list[Tensor] = []
