@@ -64,7 +64,7 @@ def run_experiment(
                 run = Run.create(config, name=experiment.name, root=root, seed=experiment.seed)
         run = shared(run, ranks)
         with run.lock() if ranks.leads else nullcontext():
-            hooks = listeners if isinstance(listeners, Hooks) else load_hooks(listeners if ranks.leads else ())
+            hooks = listeners if isinstance(listeners, Hooks) else load_hooks(listeners) if ranks.leads else Hooks()
             return _Loop(experiment, run, hooks, quiet or not ranks.leads, ranks).go(begun, until, max_seconds)
 
 

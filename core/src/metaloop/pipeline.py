@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,8 @@ from metaloop.component import Component, Options
 from metaloop.errors import UserError
 from metaloop.experiment import Experiment, usable_device
 from metaloop.hooks import Hooks, load_hooks
-from metaloop.loop import Stopped, broke, note_end, run_experiment, started
+from metaloop.loop import Stopped, broke, note_end, run_experiment, shared, started
+from metaloop.ranks import Ranks, apart, here
 from metaloop.result import Result, load
 from metaloop.stage import Context, Stage
 from metaloop.store import Run, Status
@@ -114,18 +116,37 @@ class Pipeline(Component):
         quiet: bool = False,
         hooks: Sequence[object] = (),
     ) -> PipelineResult:
-        """Run the stages that are not finished yet; arguments as for `Experiment.run`."""
+        """Run the stages that are not finished yet; arguments as for `Experiment.run`.
+
+        Of torchrun's ranks all run the experiments; the first runs the other stages while the rest wait.
+        """
+        ranks = here()
+        with ranks.together():
+            return self._run(ranks, run, root, max_seconds, quiet, hooks)
+
+    def _run(
+        self,
+        ranks: Ranks,
+        run: Run | None,
+        root: Path | None,
+        max_seconds: float | None,
+        quiet: bool,
+        hooks: Sequence[object],
+    ) -> PipelineResult:
         self.torch_device  # noqa: B018 (a device that can't be used is refused before a run is made)
         deadline = None if max_seconds is None else time.monotonic() + max_seconds
         parts: dict[str, Component] = {}
         for name, stage in self.stages.items():
             held = isinstance(stage, Experiment)
             parts[name] = stage.but(name=name, seed=self.seed, device=self.device) if held else stage
-        if run is None:
+        ranks.agree()
+        if run is None and ranks.leads:
             run = Run.create(self.model_dump(mode="json"), name=self.name, root=root, kind="pipeline", seed=self.seed)
-        with run.lock():
-            listeners = load_hooks(hooks)
-            started(run, listeners)
+        run = shared(run, ranks)
+        with run.lock() if ranks.leads else nullcontext():
+            listeners = load_hooks(hooks) if ranks.leads else Hooks()
+            if ranks.leads:
+                started(run, listeners)
             results: dict[str, Any] = {}
             closing: list[RenderableType] = []
             try:
@@ -134,20 +155,31 @@ class Pipeline(Component):
                         results[name] = run_part(run, name, stage, listeners, quiet, deadline)
                         continue
                     assert isinstance(stage, Stage)
-                    part = run.child(name, stage.model_dump(mode="json"), kind="stage")
-                    device, so_far = self.torch_device, dict(results)
-                    context = Context(name, part, run, so_far, self.seed, device, listeners, quiet, closing, deadline)
-                    results[name] = _run_stage(stage, context)
+                    stopped = False
+                    if ranks.leads:
+                        part = run.child(name, stage.model_dump(mode="json"), kind="stage")
+                        device, far = self.torch_device, dict(results)
+                        context = Context(name, part, run, far, self.seed, device, listeners, quiet, closing, deadline)
+                        try:
+                            with apart():
+                                _run_stage(stage, context)
+                        except Stopped:
+                            stopped = True
+                    if any(ranks.agree(stopped)):
+                        raise Stopped
+                    results[name] = run.child(name, {}, kind="stage").result() or {}
                 status: Status = "finished"
             except Stopped:
                 status = "stopped"
             except BaseException as error:
-                broke(run, listeners, error)
+                if ranks.leads:
+                    broke(run, listeners, error)
                 raise
-            summary = {name: _summary(result) for name, result in results.items()}
-            run.write_result(summary)
-            run.set_status(status)
-            listeners.run_ended(run=run, status=status, summary=summary)
+            if ranks.leads:
+                summary = {name: _summary(result) for name, result in results.items()}
+                run.write_result(summary)
+                run.set_status(status)
+                listeners.run_ended(run=run, status=status, summary=summary)
         return PipelineResult(self, run, results, tuple(closing))
 
 
@@ -184,10 +216,11 @@ def run_part(
     Raises:
         Stopped: the deadline came first.
     """
-    config = experiment.model_dump(mode="json")
-    part = parent.child(name, config, kind="experiment", seed=experiment.seed)
+    ranks, config = here(), experiment.model_dump(mode="json")
+    own = parent.child(name, config, kind="experiment", seed=experiment.seed) if ranks.leads else None
+    part = shared(own, ranks)
     _expect_same(part, {key: value for key, value in config.items() if key not in _FREE})
-    if part.status == "finished":
+    if any(ranks.agree(ranks.leads and part.status == "finished")):
         return load(part, experiment)
     result = run_experiment(experiment, None, part, None, _seconds_left(deadline), quiet, hooks)
     if part.status == "stopped":
@@ -215,17 +248,16 @@ def _difference(before: Any, now: Any, path: str = "") -> str | None:
     return None if json.dumps(before) == json.dumps(now) else f"{path}={before!r}, and now it is {now!r}"
 
 
-def _run_stage(stage: Stage, context: Context) -> Mapping[str, Any]:
-    """What a stage computes, stored in its run; a finished one is not run again.
+def _run_stage(stage: Stage, context: Context) -> None:
+    """Store what a stage computes in its run; a finished one is not run again.
 
     Raises:
         UserError: it does not return a mapping of JSON values, or was begun with other settings.
     """
     part = context.run
     _expect_same(part, stage.model_dump(mode="json"))
-    done = part.result()
-    if part.status == "finished" and done is not None:
-        return done
+    if part.status == "finished" and part.result() is not None:
+        return
     _seconds_left(context.deadline)
     part.set_status("running")
     try:
@@ -240,13 +272,12 @@ def _run_stage(stage: Stage, context: Context) -> Mapping[str, Any]:
         note_end(part, error)
         raise
     part.set_status("finished")
-    return part.result() or {}
 
 
 def _seconds_left(deadline: float | None) -> float | None:
     """How long until the deadline; raises Stopped where it is over."""
     left = None if deadline is None else deadline - time.monotonic()
-    if left is not None and left <= 0:
+    if left is not None and any(here().agree(left <= 0)):
         raise Stopped
     return left
 

@@ -38,6 +38,7 @@ _PATIENCE = timedelta(days=1)
 _MARK = "METALOOP_RANK_PROCESS"
 """Whose process a rank is: processes that it starts inherit torchrun's variables, and are no ranks."""
 _splitting: ContextVar[Ranks | None] = ContextVar("ranks", default=None)
+_apart: ContextVar[bool] = ContextVar("apart", default=False)
 
 
 @dataclass(frozen=True)
@@ -220,12 +221,24 @@ class Ranks:
 def here() -> Ranks:
     """This process's place, from the variables that `torchrun` sets."""
     told = os.environ
-    if "TORCHELASTIC_RUN_ID" not in told or told.setdefault(_MARK, str(os.getpid())) != str(os.getpid()):
+    if "TORCHELASTIC_RUN_ID" not in told or _apart.get():
+        return _ALONE
+    if told.setdefault(_MARK, str(os.getpid())) != str(os.getpid()):
         return _ALONE
     return Ranks(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_RANK"]))
 
 
 _ALONE = Ranks()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """For what rank 0 does while the others wait: it is on its own, also with experiments that it runs meanwhile."""
+    before = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(before)
 
 
 def refuse(what: str, instead: str) -> None:
