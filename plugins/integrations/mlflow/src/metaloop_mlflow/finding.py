@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from metaloop.store import Run
 
+LOCK = "mlflow.lock"
+"""In the folder of an outermost run: held by the one process that sends it."""
 _CHILDREN = "children"
 
 

@@ -20,15 +20,14 @@ from metaloop import disk
 from metaloop.plugins import reason
 from metaloop.store import Run
 
-from metaloop_mlflow import addresses, hooks
+from metaloop_mlflow import addresses, hooks, notes
+from metaloop_mlflow.finding import LOCK
 from metaloop_mlflow.locking import held
 
 if TYPE_CHECKING:
     from metaloop_mlflow.system import Sampler
     from metaloop_mlflow.tree import Tree
 
-LOCK = "mlflow.lock"
-"""In the folder of an outermost run: held by the one process that sends it."""
 _INTERVAL = 1.0
 _LONGEST_PAUSE = 10.0
 _LAST_WORDS = 4.0
@@ -149,7 +148,7 @@ def short(error: BaseException) -> str:
 def main() -> int:
     """Follow the run that the command line names."""
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(5)
     run, parent = Run(Path(sys.argv[1])), Parent()
     address = addresses.address(run.path.parent)
     if address is None:
@@ -158,7 +157,10 @@ def main() -> int:
     patient: Callable[[], bool] = lambda: not parent.ended(0.2)  # noqa: E731
     try:
         with held(run.path / LOCK, patient):
-            return 0 if follow(run, address, parent) else 1
+            complete = follow(run, address, parent)
+            if not (run.path / notes.FILE).exists():
+                (run.path / LOCK).unlink()  # leave no trace in a run that is not tracked
+            return 0 if complete else 1
     except disk.InUseError:
         return 1
 

@@ -21,6 +21,8 @@ from metaloop_mlflow.describing import RUN
 from metaloop_mlflow.locking import held
 
 _LOCK_SECONDS = 120.0
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tells MLflow's pages to show an experiment as training, not as a chat application."""
 
 
 class Deleted(RunError):  # noqa: N818
@@ -50,7 +52,7 @@ class Server:
         if found is None:
             artifacts = self.address.artifacts
             try:
-                return str(self.client.create_experiment(name, artifacts.as_uri() if artifacts else None))
+                return str(self.client.create_experiment(name, artifacts.as_uri() if artifacts else None, _KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

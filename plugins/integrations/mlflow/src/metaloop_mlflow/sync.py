@@ -13,9 +13,9 @@ from metaloop.show import Bar
 from metaloop.store import Run, list_runs, runs_root
 
 from metaloop_mlflow import addresses
-from metaloop_mlflow.finding import family, outermost
+from metaloop_mlflow.finding import LOCK, family, outermost
 from metaloop_mlflow.locking import held
-from metaloop_mlflow.mirror import LOCK, short
+from metaloop_mlflow.mirror import short
 
 if TYPE_CHECKING:
     from metaloop_mlflow.copying import Sent

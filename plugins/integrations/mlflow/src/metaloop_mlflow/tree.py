@@ -10,7 +10,7 @@ from metaloop.store import Run
 
 from metaloop_mlflow import notes
 from metaloop_mlflow.copying import Copy, Sent, is_complete
-from metaloop_mlflow.finding import family
+from metaloop_mlflow.finding import LOCK, family
 from metaloop_mlflow.server import Server
 
 
@@ -72,5 +72,5 @@ class Tree:
 
 def _left_nothing(run: Run) -> bool:
     """Whether a run failed before it made anything: then its folder goes again, and MLflow need not hear of it."""
-    made = ("metrics.jsonl", "checkpoints", "artifacts", "children", "result.json", notes.FILE)
-    return run.info["status"] == "failed" and not any((run.path / name).exists() for name in made)
+    made = {path.name for path in run.path.rglob("*") if path.is_file()}
+    return run.info["status"] == "failed" and made <= {"run.json", "lock", "error.txt", LOCK}
