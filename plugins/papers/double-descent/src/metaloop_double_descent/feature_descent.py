@@ -57,7 +57,7 @@ class FeatureDescent(FeatureModel[Descending]):
         points, data, which = problem = self.problem(tasks, keys)
         rows, n, width = len(which), *data.support_y.shape[1:]
         kernel = data.support_x.new_empty(rows, n, n)
-        residual = -problem.support_y
+        residual = problem.offset - problem.support_y
         largest, condition, rank = (kernel.new_empty(rows) for _ in range(3))
         for design in designs(points, data.support_x, which):
             mine, own = design.rows, design.which
@@ -68,7 +68,7 @@ class FeatureDescent(FeatureModel[Descending]):
             rank[mine] = spectrum.rank.double()[own]
         support_x = () if isinstance(tasks, Point) else (data.support_x,)
         zero = torch.zeros_like(residual)
-        fit = Fit(zero, condition, rank.long(), points.key, support_x)
+        fit = Fit(zero, condition, rank.long(), points.key, problem.offset, support_x)
         rate = points.lr * points.scale.square() / largest.square()
         return Descending(fit, zero.clone(), residual, zero.clone(), kernel, rate)
 
@@ -122,7 +122,9 @@ class Moments(NamedTuple):
     features: Tensor
     """`F` `[row, n, p]`."""
     targets: Tensor
-    """`Y` `[row, n, outputs]`."""
+    """What features are fitted to, `[row, n, outputs]`."""
+    offset: Tensor
+    """`[row, 1, outputs]`: added to what they say."""
     condition: Tensor
     """kappa(F) `[row]`."""
     rank: Tensor
@@ -168,7 +170,8 @@ class FeatureAdam(FeatureModel[Moments]):
             condition[mine], rank[mine] = spectrum.condition[own], spectrum.rank.double()[own]
         zero = torch.zeros_like(weights)
         lr = points.lr.double()
-        return Moments(weights, zero, zero.clone(), features, problem.support_y, condition, rank, lr, points.key)
+        targets, offset = problem.support_y - problem.offset, problem.offset
+        return Moments(weights, zero, zero.clone(), features, targets, offset, condition, rank, lr, points.key)
 
     def step(self, theta: Theta, state: Moments, tasks: Point | Episode, clock: Clock, keys: Key) -> Moments:
         """One update of every row."""
@@ -189,6 +192,6 @@ class FeatureAdam(FeatureModel[Moments]):
             scale = points.scale[design.rows, None, None].double()
             return scale * state.weights[design.rows, : design.width]
 
-        query = outputs(points, data.support_x, which, data.query_x, layer)
+        query = state.offset + outputs(points, data.support_x, which, data.query_x, layer)
         metrics = {"condition": state.condition, "rank": state.rank}
-        return judged(problem, state.features @ state.weights, query, metrics)
+        return judged(problem, state.offset + state.features @ state.weights, query, metrics)

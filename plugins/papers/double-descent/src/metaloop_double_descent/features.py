@@ -57,6 +57,11 @@ class Problem(NamedTuple):
         """Each row's targets to be judged on, `[row, m, outputs]`."""
         return self.data.query_y[self.which]
 
+    @property
+    def offset(self) -> Tensor:
+        """What rows with centred features predict beside them, the mean target `[row, 1, outputs]`; 0 for others."""
+        return self.support_y.mean(1, keepdim=True) * self.points.centre[:, None, None]
+
 
 def problem(tasks: Point | Episode, keys: Key, data: TaskFamily[Episode, Any], width: int, factors: Factors) -> Problem:
     """Rows of a grid with one draw of `data` for each seed, or episodes with one width and setting for all."""
@@ -96,8 +101,8 @@ def standardised(x: Tensor, wanted: Tensor) -> Inputs:
 
 def relu_features(x: Tensor, weights: Tensor) -> Tensor:
     """`relu(X W / sqrt(d)) / sqrt(p)`."""
-    d, p = weights.shape[-2:]
-    return torch.relu(x @ weights) * (d * p) ** -0.5
+    size: float = (weights.shape[-2] * weights.shape[-1]) ** 0.5
+    return torch.relu(x @ weights) / size
 
 
 class Design(NamedTuple):

@@ -23,7 +23,7 @@ class Factors(Component):
         default=0.0, ge=0, allow_inf_nan=False, description="standard deviation of the output layer's first weights"
     )
     standardise: bool = Field(default=False, description="inputs of mean 0 and standard deviation 1")
-    centre: bool = Field(default=False, description="features of mean 0")
+    centre: bool = Field(default=False, description="features of mean 0, beside the mean target")
 
 
 class Point(NamedTuple):
@@ -99,10 +99,18 @@ class Widths(TaskFamily[Point, dict[str, Tensor]]):
         return Draw(Point(widths[width], seeds[seed], state["keys"][seed], **factors), row)
 
     def columns(self, tasks: Point) -> Mapping[str, Sequence[Any]]:
-        """Width, seed and the factors."""
-        return {name: value.tolist() for name, value in tasks._asdict().items() if name != "key"}
+        """Width, seed and the factors, these with all their digits whatever the experiment's precision."""
+        found = {"width": tasks.width.tolist(), "seed": tasks.seed.tolist()}
+        for name in Factors.model_fields:
+            rows: Tensor = getattr(tasks, name)
+            exact = {torch.tensor(value, dtype=rows.dtype).item(): value for value in self._all(name)}
+            found[name] = [exact[value] for value in rows.tolist()]
+        return found
+
+    def _all(self, name: str) -> list[float]:
+        return [getattr(factors, name) for factors in self.settings]
 
     def _values(self, name: str, device: torch.device) -> Tensor:
-        values = [getattr(factors, name) for factors in self.settings]
+        values = self._all(name)
         dtype = torch.bool if isinstance(values[0], bool) else torch.get_default_dtype()
         return torch.tensor(values, dtype=dtype, device=device)

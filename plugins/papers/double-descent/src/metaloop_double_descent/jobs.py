@@ -22,9 +22,11 @@ from metaloop_double_descent.stages import DoubleDescent
 RATIOS = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.5, 2.0, 4.0, 8.0)
 NEAR = (0.9, 1.0, 1.1, 1.2, 1.5, 4.0)
 """p / n of curves, and where peaks alone are looked for."""
+CLASSES = 10
 MAIN = (
-    *(Factors(steps=steps) for steps in (1e3, 1e5, 1e7, math.inf)),
+    *(Factors(steps=steps) for steps in (math.inf, 1e7)),
     Factors(steps=1e5, standardise=True),
+    *(Factors(steps=steps) for steps in (1e5, 1e3)),
 )
 VARIED = (
     *(Factors(steps=steps) for steps in (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, math.inf)),
@@ -93,48 +95,32 @@ def _random_features(name: str, data: AnyTaskFamily, n: int, *, paper: bool = Fa
     )
 
 
-DRAWN = (
-    "exact",
-    "GD, T=$10^{7}$",
-    "GD, T=$10^{5}$, standardised",
-    "GD, T=$10^{5}$",
-    "GD, T=$10^{3}$",
-)
-
-
 def networks(profile: str = "cpu") -> Pipeline:
     """Two-layer networks on digits: optimisers, rates, normalisation and first weights."""
     return Pipeline(name="double-descent/networks", stages=_networks(profile == "gpu"))
 
 
 def _networks(paper: bool) -> dict[str, Any]:
+    data, pixels = NoisyImages(), 61
+    widths: tuple[int, ...] = (4, 8, 12, 16, 24, 32, 48, 64, 128)
+    seeds: tuple[int, ...] = (0, 1, 2)
     if paper:
         images = TorchvisionEpisodes(dataset="MNIST", download=True)
-        data, n = NoisyImages(images=images, shots=4000, queries=2000), 4000
-        widths = (4, 8, 16, 32, 40, 50, 64, 96, 128, 256, 512, 1024, 2048, 4096)
-        threshold, epochs, seeds = n * 10 // (717 + 11), 100_000, 5
-    else:
-        data, n, widths = NoisyImages(), 200, (4, 8, 12, 16, 24, 32, 48, 64, 128)
-        threshold, epochs, seeds = n * 10 // (61 + 11), 1000, 3
-    common = {"widths": widths, "seeds": tuple(range(seeds))}
-    plain = (
-        Factors(lr=0.01),
-        Factors(lr=0.001),
-        Factors(lr=0.01, standardise=True),
-        Factors(lr=0.001, standardise=True),
-    )
-    one = (Factors(lr=0.01, standardise=True),)
+        data, pixels = NoisyImages(images=images, shots=4000, queries=2000), 717
+        widths, seeds = tuple(2**k for k in range(1, 13)), (0, 1, 2, 3, 4)
+    epochs, tuned = (100_000, 0.001) if paper else (1000, 0.01)
+    rates = tuple(Factors(lr=lr, standardise=flag) for flag in (False, True) for lr in (tuned, tuned / 10))
+    slow, one = (Factors(lr=tuned * 10, standardise=True),), (Factors(lr=tuned, standardise=True),)
     learners = {
-        "adam": (TwoLayer(data=data, steps=epochs), plain),
-        "sgd": (TwoLayer(data=data, steps=epochs, optimizer="sgd"), (Factors(lr=0.1, standardise=True),)),
+        "adam": (TwoLayer(data=data, steps=epochs), rates),
+        "sgd": (TwoLayer(data=data, steps=epochs, optimizer="sgd"), slow),
         "layer_norm": (TwoLayer(data=data, steps=epochs, norm="layer"), one),
         "ntk": (TwoLayer(data=data, steps=epochs, parametrisation="ntk"), one),
     }
     stages: dict[str, Any] = {
-        name: grid(learner, Widths(settings=settings, **common)) for name, (learner, settings) in learners.items()
+        name: grid(learner, Widths(widths=widths, seeds=seeds, settings=settings))
+        for name, (learner, settings) in learners.items()
     }
-    return stages | {
-        "picture": DoubleDescent(
-            grids=tuple(stages), threshold=threshold, low=0.5, high=2.5, axis="hidden units / (n C / (d + C + 1))"
-        )
-    }
+    threshold = round(data.shots * CLASSES / (pixels + CLASSES + 1))
+    axis = "hidden units / (n C / (d + C + 1))"
+    return stages | {"picture": DoubleDescent(grids=tuple(stages), threshold=threshold, low=0.5, high=2.5, axis=axis)}

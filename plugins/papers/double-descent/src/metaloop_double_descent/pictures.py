@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Save = Callable[[Path], object]
 MARKERS = "osD^vPX*<>"
-FLOOR = 1e-12
-"""Training losses below are drawn there: what is left is rounding."""
+FLOOR = 1e-8
+"""Training errors below are drawn there."""
 
 
 def save(figure: Figure) -> Save:
@@ -87,8 +87,7 @@ def collapse(axes: Axes, configurations: pd.DataFrame) -> None:
     axes.loglog(np.exp(at), fit, color="#222222", linewidth=1.5, label="isotonic fit", zorder=1)
     axes.axhline(1.0, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xlabel("training error at the threshold")
-    axes.set_ylabel("height of the peak (largest test error near the threshold / at the largest width)")
-    axes.yaxis.label.set_size(9)
+    axes.set_ylabel("height of the peak (largest test error near the threshold / at the largest width)", fontsize=9)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
 
@@ -99,14 +98,11 @@ def _lines(axes: Axes, rows: pd.DataFrame, column: str, threshold: float, colour
         ratio = own["width"] / threshold
         axes.loglog(ratio, own[column], marker=MARKERS[i % len(MARKERS)], markersize=4, color=colour, label=name)
     axes.axvline(1.0, color="#999999", linewidth=0.8, linestyle=":")
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 4, 8) if _inside(tick, rows["width"] / threshold)]
+    first, last = rows["width"].min() / threshold, rows["width"].max() / threshold
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 64) if first / 1.2 <= tick <= last * 1.2]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.25)
-
-
-def _inside(tick: float, values: Sequence[float]) -> bool:
-    return min(values) <= tick * 1.2 and tick <= max(values) * 1.2
 
 
 def power(steps: float) -> str:

@@ -32,6 +32,8 @@ class Fit(NamedTuple):
     """of F, `[row]` int64."""
     key: Tensor
     """`[row]` int64: names the row's random weights."""
+    offset: Tensor
+    """`[row, 1, outputs]`: added to what features say."""
     support_x: tuple[Tensor, ...] = ()
     """On episodes `[row, n, d]`, for `predict`; a grid's rows draw their data again."""
 
@@ -67,7 +69,7 @@ class FeatureModel(Learner[Theta, Any, State], Generic[State]):
         problem = self.problem(tasks, Key(fit.key))
         points, data, which = problem
         inputs = torch.cat([data.support_x, data.query_x], 1)
-        found = outputs(points, data.support_x, which, inputs, fitted_layer(points, fit))
+        found = fit.offset + outputs(points, data.support_x, which, inputs, fitted_layer(points, fit))
         shots = data.support_x.shape[1]
         metrics = {"condition": fit.condition, "rank": fit.rank.double()}
         return judged(problem, found[:, :shots], found[:, shots:], metrics)
@@ -78,7 +80,7 @@ class FeatureModel(Learner[Theta, Any, State], Generic[State]):
         (support_x,) = fit.support_x
         own = torch.arange(len(inputs), device=inputs.device)
         found = outputs(points, support_x, own, inputs.flatten(2).double(), fitted_layer(points, fit))
-        return found.to(torch.get_default_dtype())
+        return (fit.offset + found).to(torch.get_default_dtype())
 
 
 class RandomFeatures(FeatureModel[Fit]):
@@ -109,12 +111,13 @@ class RandomFeatures(FeatureModel[Fit]):
             raise UserError(
                 f"lr * scale^2 = {float(rate.max()):g}: gradient descent diverges from 2 on (in units of 1 / s_max^2)"
             )
+        targets = problem.support_y - problem.offset
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         order: list[Tensor] = []
         for design in designs(points, data.support_x, which):
             spectrum, rows = decompose(design.support), design.rows
             start = first_layer(points, design, data.support_y.shape[-1])
-            residual = problem.support_y[rows] - design.times(design.support, start)
+            residual = targets[rows] - design.times(design.support, start)
             reached = fitted(spectrum.relative[design.which], rate[rows], points.steps[rows].double())
             squared = spectrum.s.square()[design.which]
             alive = spectrum.alive[design.which]
@@ -124,7 +127,7 @@ class RandomFeatures(FeatureModel[Fit]):
             order.append(rows)
         alpha, condition, rank = tree.index(tree.concatenate(parts), torch.cat(order).argsort())
         support_x = () if isinstance(tasks, Point) else (data.support_x,)
-        return Fit(alpha, condition, rank, points.key, support_x)
+        return Fit(alpha, condition, rank, points.key, problem.offset, support_x)
 
     def scheduled(self, theta: Theta, points: Point) -> Point:
         """The rows with the number of steps that they take."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class DoubleDescent(Stage):
     """Tables of earlier grids in one, the test error over widths, and peak heights against training losses."""
 
-    grids: tuple[str, ...] = Field(min_length=1, description="earlier stages whose rows are looked at")
-    drawn: tuple[str, ...] = Field(default=(), description="names of the curves to draw; none: all")
+    grids: tuple[str, ...] = Field(min_length=1, description="earlier stages whose peaks are looked at")
+    curves: str | None = Field(default=None, description="the earlier stage whose curves are drawn; None: those of all")
     threshold: int = Field(ge=1, description="width at which the training data can just be fitted")
     low: float = Field(default=0.9, gt=0, description="of the threshold: the peak is looked for from here")
     high: float = Field(default=1.5, gt=0, description="to here")
@@ -35,12 +35,14 @@ class DoubleDescent(Stage):
         import pandas as pd
 
         rows = pd.concat([labelled(context, name) for name in self.grids], ignore_index=True)
-        context.artifact("table.csv", lambda path: rows.to_csv(path, index=False))
+        drawn = rows if self.curves is None else labelled(context, self.curves)
+        whole = rows if self.curves is None else pd.concat([drawn, rows], ignore_index=True)
+        context.artifact("table.csv", lambda path: whole.to_csv(path, index=False))
         region = Region(self.threshold, self.low, self.high)
         found = peaks(rows, region, by=("name", "factor", "seed"))
         measured = ("height", "contrast", "train_loss", "peak", "end")
         configurations = over_seeds(found, measured, by=("name", "factor"))
-        context.artifact("double-descent.png", pictures.save(self._picture(rows, configurations)))
+        context.artifact("double-descent.png", pictures.save(self._picture(drawn, configurations)))
         per_seed = [
             collapse(own["train_loss"].to_numpy(), own["height"].to_numpy(), list(own["factor"]))
             for _, own in found.groupby("seed")
@@ -51,20 +53,15 @@ class DoubleDescent(Stage):
         return {
             "configurations": configurations.to_dict("records"),
             "collapse": None if shared is None else shared._asdict(),
-            "rows": len(rows),
+            "rows": len(whole),
         }
 
     def _picture(self, rows: pd.DataFrame, configurations: pd.DataFrame) -> Any:
-        chosen = rows[rows["name"].isin(self.drawn)] if self.drawn else rows
         conditions = rows.iloc[:0]
         if "condition" in rows:
-            known = rows[rows["condition"].notna()]
-            conditions = over_seeds(known.assign(name=known.apply(_features, axis=1)), ["condition"], ("name", "width"))
-            conditions = conditions[conditions["name"].isin(("raw", "standardised inputs"))]
-        curves = over_seeds(chosen, ["loss", "train_loss"], ("name", "width"))
-        order = {name: i for i, name in enumerate(self.drawn)}
-        if order:
-            curves = curves.sort_values("name", key=lambda names: names.map(order), kind="stable")
+            kinds = rows.assign(name=rows.apply(_features, axis=1))
+            conditions = over_seeds(kinds, ["condition"], ("name", "width"))
+        curves = over_seeds(rows, ["loss", "train_loss"], ("name", "width"))
         return pictures.double_descent(curves, conditions, configurations, self.threshold, self.axis)
 
 
@@ -79,10 +76,8 @@ def labelled(context: Context, name: str) -> pd.DataFrame:
         known = [key for key, value in context.results.items() if isinstance(value, Result)]
         raise UserError(f"{context.name}.grids: {name!r} is no grid before this stage; there are: {known or 'none'}")
     learner = result.experiment.learner
-    settings = {tuple(getattr(f, field) for field in FACTORS): f for f in result.experiment.tasks.settings}
     table = result.table()
-    keys = table[list(FACTORS)].itertuples(index=False, name=None)
-    found = [settings.get(tuple(key)) or Factors(**dict(zip(FACTORS, key, strict=True))) for key in keys]
+    found = [Factors.model_validate(row) for row in table[list(FACTORS)].to_dict("records")]
     table.insert(0, "name", [named(learner, factors) for factors in found])
     table.insert(1, "factor", [_optimizer(learner) or varied(factors.model_dump()) for factors in found])
     return table
