@@ -39,9 +39,11 @@ def connect(address: str | None, workers: int | None) -> None:
     global _made
     wanted = address or os.environ.get("RAY_ADDRESS") or LOCAL
     cpus = max(workers or 0, os.cpu_count() or 1) if wanted == LOCAL else 0
+    if ray.is_initialized() and (_made is None or (_made[0] == wanted and _made[1] >= cpus)):
+        return
+    if wanted not in (LOCAL, "auto"):
+        _expect_answer(wanted)
     if ray.is_initialized():
-        if _made is None or (_made[0] == wanted and _made[1] >= cpus):
-            return
         ray.shutdown()
     _made = None
     with _signals_kept():
@@ -79,8 +81,6 @@ def _start(cpus: int) -> None:
 
 
 def _join(address: str) -> None:
-    if address != "auto":
-        _expect_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:

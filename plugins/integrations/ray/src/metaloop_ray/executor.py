@@ -13,7 +13,8 @@ from metaloop.errors import RunError
 from metaloop.executors import Executor, told_result
 from pydantic import Field
 
-from metaloop_ray import cluster, worker  # before ray: it sets Ray's environment
+from metaloop_ray import cluster  # before ray: it sets Ray's environment
+from metaloop_ray.worker import Shared, Surroundings, packed, put, work
 
 import ray  # isort: skip
 from ray import ObjectRef  # isort: skip
@@ -45,8 +46,8 @@ class RayExecutor(Executor):
             RunError: an item failed, or its worker died more often than it is retried.
         """
         cluster.connect(self.address, self.workers)
-        task = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=self.retries)(worker.work)
-        shared = worker.Shared(worker.put(worker.packed(fn), worker.Surroundings.here()))
+        task = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=self.retries)(work)
+        shared: Shared[Any] = Shared(put(packed(fn), Surroundings.here()))
         left, waiting = enumerate(items), dict[int, ObjectRef[bytes]]()
         ended = SimpleQueue[tuple[int, Future[bytes]]]()
 
@@ -55,7 +56,7 @@ class RayExecutor(Executor):
 
         def submit(n: int) -> None:
             for position, item in itertools.islice(left, n):
-                waiting[position] = task.remote(shared, worker.packed(item))
+                waiting[position] = task.remote(shared, packed(item))
                 waiting[position].future().add_done_callback(partial(end, position))
 
         try:
@@ -71,11 +72,11 @@ class RayExecutor(Executor):
 
     def share(self, value: T) -> Callable[[], T]:
         """A value that goes through the object store once, however many items hold it; a small one goes with them."""
-        data = worker.packed(value)
+        data = packed(value)
         if len(data) <= _SMALL_BYTES:
             return super().share(value)
         cluster.connect(self.address, self.workers)
-        shared: worker.Shared[T] = worker.Shared(worker.put(data))
+        shared: Shared[T] = Shared(put(data))
         return shared
 
     def _ahead(self, slots: int) -> int:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -70,7 +71,8 @@ def put(data: bytes, surroundings: Surroundings | None = None) -> ObjectRef[Any]
     return ray.put((np.frombuffer(data, np.uint8), surroundings))
 
 
-class Shared(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Shared(Generic[T]):
     """A value in the object store; calling it in a worker gives the value."""
 
     reference: ObjectRef[Any]
