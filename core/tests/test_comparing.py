@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
@@ -134,9 +135,17 @@ def test_curves_are_means_with_bands_over_the_runs_that_have_the_step() -> None:
     [band] = axes.collections
     assert isinstance(band, PolyCollection)
     _, low, high, _ = interval([1.0, 3.0])
-    corners = {(float(x), float(y)) for x, y in band.get_paths()[0].vertices}  # type: ignore[union-attr]
+    corners = set(map(tuple, np.asarray(band.get_paths()[0].vertices).tolist()))
     assert {x for x, _ in corners} == {1.0, 2.0}
     assert {(1.0, low), (1.0, high)} <= corners
+
+
+def test_a_metric_of_one_step_is_a_point_with_its_interval() -> None:
+    [axes] = bands({"pair": [history({5: 1.0}), history({5: 3.0})]}).axes
+    _, low, high, _ = interval([1.0, 3.0])
+    [bar] = axes.containers
+    [[start, end]] = bar.lines[2][0].get_segments()  # type: ignore[attr-defined]
+    assert [*start, *end] == pytest.approx([5, low, 5, high])
 
 
 def test_single_histories_are_plain_lines_without_a_legend() -> None:

@@ -104,15 +104,17 @@ def _means(group: Sequence[History], name: str) -> dict[int, Mean]:
 
 
 def _draw(axes: Axes, label: str, means: Mapping[int, Mean], number: int) -> None:
-    """One group's line, and its band where there is one."""
+    """One group's line, and its band where there is one; a single step is a point with its interval."""
     colour, line = _COLOURS[number % len(_COLOURS)], _LINES[number // len(_COLOURS) % len(_LINES)]
     steps, values = list(means), list(means.values())
-    axes.plot(steps, [v.mean for v in values], line, label=label, color=colour, linewidth=1.2)
+    low = [math.nan if v.low is None else v.low for v in values]
+    high = [math.nan if v.high is None else v.high for v in values]
     if len(steps) == 1:
-        axes.lines[-1].set_marker("o")
+        reach = [[values[0].mean - low[0]], [high[0] - values[0].mean]]
+        axes.errorbar(steps, [values[0].mean], reach, label=label, color=colour, fmt="o", markersize=4, capsize=4)
+        return
+    axes.plot(steps, [v.mean for v in values], line, label=label, color=colour, linewidth=1.2)
     if any(v.low is not None for v in values):
-        low = [math.nan if v.low is None else v.low for v in values]
-        high = [math.nan if v.high is None else v.high for v in values]
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -120,7 +122,8 @@ def _look_at_lines(axes: Axes) -> None:
     """Cut off wide bands (two seeds give an interval of 25 standard errors) where they would flatten the lines."""
     import numpy as np
 
-    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [np.empty(0)])
+    lines = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    values = np.concatenate([line for line in lines if line.size > 1] or [np.empty(0)])
     values = values[np.isfinite(values)]
     if values.size and (span := float(np.ptp(values))):
         low, high = axes.get_ylim()

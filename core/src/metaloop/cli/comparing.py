@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -64,9 +65,10 @@ def _wanted(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
 
 
 def _across(groups: Sequence[Group]) -> int:
-    """How many groups stand beside each other: a mean with its interval takes up to 30 columns."""
+    """How many groups stand beside each other: a mean with its interval takes up to 30 columns of text."""
     wide = 30 if any(len(group.members) > 1 for group in groups) else 18
-    return max(2, (output.console().width - 30) // wide)
+    tables = math.ceil(len(groups) / max(2, (output.console().width - 30) // wide))
+    return math.ceil(len(groups) / tables)
 
 
 def _print(groups: Sequence[Group], wanted: Sequence[str], settings: dict[str, list[list[Any]]], total: int) -> None:
