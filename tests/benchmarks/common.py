@@ -97,11 +97,11 @@ def microseconds(
     return float(middle), float(high - low)
 
 
-def arguments(description: str, more: Mapping[str, str] | None = None) -> argparse.Namespace:
+def arguments(description: str, more: Mapping[str, str] | None = None, *, rounds: int = 30) -> argparse.Namespace:
     """Command line of every benchmark, with `more` options and their help; sets the number of threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, help="write the results here too")
-    parser.add_argument("--rounds", type=int, default=30, help="interleaved rounds per comparison")
+    parser.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds per comparison")
     for name, text in (more or {}).items():
         parser.add_argument(f"--{name}", default="", help=text)
     parser.add_argument("--threads", type=int, default=1, help="threads that torch may use")

@@ -17,8 +17,10 @@ from metaloop.errors import UserError
 from metaloop.executors import ProcessPool
 from metaloop.store import Run
 from metaloop.sweep import Sweep
+from metaloop_mlflow.hooks import WAIT
 
 from .tools import (
+    PATIENCE,
     TINY,
     AtStep,
     Gated,
@@ -53,6 +55,7 @@ def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to run experiments of this process in, tracked; its store is there already, as making one takes long."""
     monkeypatch.delenv("METALOOP_TRACKING_URI", raising=False)
     monkeypatch.setattr(loop, "_FLUSH_ROWS", 1)
+    monkeypatch.setenv(WAIT, str(PATIENCE))
     shutil.copy(folder / "mlflow.db", tmp_path)
     return tmp_path
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from metaloop import loop
 from metaloop.store import Run
+from metaloop_mlflow.hooks import WAIT
 
 from .tools import (
+    PATIENCE,
     TINY,
     AtStep,
     LiveServer,
@@ -43,6 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to run experiments of this process in, whose rows are written one by one."""
     monkeypatch.setattr(loop, "_FLUSH_ROWS", 1)
+    monkeypatch.setenv(WAIT, str(PATIENCE))
     return tmp_path
 
 

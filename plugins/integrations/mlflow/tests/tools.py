@@ -23,6 +23,7 @@ from metaloop.store import Run
 from metaloop_basics.learners.maml import Maml
 from metaloop_basics.meta_optimizers.gradient import Gradient
 from metaloop_basics.tasks.regression import Sinusoid
+from metaloop_mlflow.hooks import WAIT
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
@@ -53,7 +54,7 @@ main()
 def environment(**more: str) -> dict[str, str]:
     """This process's environment with tracking on, in the embedded store unless *more* names another."""
     env = {name: value for name, value in os.environ.items() if name not in ("METALOOP_TRACKING_URI", "METALOOP_RUNS")}
-    return env | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", **more}
+    return env | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", WAIT: str(PATIENCE), **more}
 
 
 def metaloop(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ that trains. That process writes its run to the disk, as it does anyway; `metalo
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -22,8 +23,14 @@ from metaloop_mlflow.finding import outermost
 
 END = "end\n"
 """What the mirror reads when the run ended; the pipe's end without it means that this process was killed."""
-LONGEST_WAIT = 60.0
-"""Seconds that the end of a run waits for what is still to be sent."""
+WAIT = "METALOOP_TRACKING_WAIT"
+"""The environment variable for how many seconds the end of a run waits, at most, for what is still to be sent."""
+_GRACE = 2.0  # the mirror keeps to the limit itself, and says what is wrong before
+
+
+def longest_wait() -> float:
+    """Seconds that the end of a run waits at most."""
+    return float(os.environ.get(WAIT) or 60.0)
 
 
 class Tracker:
@@ -73,7 +80,7 @@ class Mirror:
         with suppress(OSError):
             self._process.stdin.close()
         try:
-            code = self._process.wait(LONGEST_WAIT)
+            code = self._process.wait(longest_wait() + _GRACE)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             self._process.kill()
             code = self._process.wait()

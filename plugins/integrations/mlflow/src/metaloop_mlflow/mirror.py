@@ -20,8 +20,9 @@ from metaloop import disk
 from metaloop.plugins import reason
 from metaloop.store import Run
 
-from metaloop_mlflow import addresses, hooks, notes
+from metaloop_mlflow import addresses, notes
 from metaloop_mlflow.finding import LOCK
+from metaloop_mlflow.hooks import longest_wait
 from metaloop_mlflow.locking import held
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Parent:
         """See to it that this process does not outlive the run by much, whatever a server does."""
         if not self._ended.is_set():
             self._ended.set()
-            patience = _LAST_WORDS if self.troubled else hooks.LONGEST_WAIT
+            patience = min(_LAST_WORDS, longest_wait()) if self.troubled else longest_wait()
             watchdog = threading.Timer(patience, os._exit, (1,))
             watchdog.daemon = True
             watchdog.start()
@@ -166,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # the run waits for the exit code, not for the taking down of all that MLflow imported
