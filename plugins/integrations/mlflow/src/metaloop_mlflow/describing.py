@@ -37,7 +37,7 @@ def name(text: str) -> str:
 
 def params(config: Mapping[str, Any]) -> dict[str, str]:
     """Every setting by its path, `learner.inner_lr`, as text."""
-    return {name(path): text[:_PARAM] for path, text in _flat(config)}
+    return {name(path): text[:_PARAM] for path, text in _flat(config) if path}
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

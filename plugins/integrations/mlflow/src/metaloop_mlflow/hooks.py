@@ -84,15 +84,16 @@ class Mirror:
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             self._process.kill()
             code = self._process.wait()
-        self._listener.join(1.0)
+        self._listener.join(2.0)
         if code and not self._warned:
             self._warn(f"not all of run {self._run.id} is in MLflow: metaloop sync {self._run.id} sends the rest")
 
     def _listen(self) -> None:
         """Say what the mirror has to say: one JSON text per line."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._warn(str(json.loads(line)))
+        with self._process.stdout as lines:
+            for line in lines:
+                self._warn(str(json.loads(line)))
 
     def _warn(self, message: str) -> None:
         self._warned = True
