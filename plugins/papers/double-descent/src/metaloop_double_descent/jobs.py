@@ -90,7 +90,7 @@ def _random_features(name: str, data: AnyTaskFamily, n: int, *, paper: bool = Fa
                 Widths(widths=near, settings=(Factors(lr=0.01), Factors(lr=0.1))),
                 **double,
             ),
-            "picture": DoubleDescent(grids=("curves", "factors", "sgd", "momentum", "adam"), drawn=DRAWN, threshold=n),
+            "picture": DoubleDescent(curves="curves", grids=("factors", "sgd", "momentum", "adam"), threshold=n),
         },
     )
 

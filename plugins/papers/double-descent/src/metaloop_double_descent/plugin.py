@@ -84,4 +84,5 @@ SPEC = Plugin(
         Job("double-descent/diabetes", f"{_HERE}.jobs:diabetes", "the same on scikit-learn's diabetes table"),
         Job("double-descent/teacher", f"{_HERE}.jobs:teacher", "the same on a noisy linear teacher"),
     ),
+    claims=f"{_HERE}.claims:CLAIMS",
 )
