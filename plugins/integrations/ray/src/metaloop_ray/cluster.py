@@ -68,16 +68,20 @@ def slots(gpus: float) -> int:
 
 
 def _start(cpus: int) -> None:
-    try:
-        ray.init(
-            address=LOCAL,
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:
-        raise RunError(f"a local Ray cluster did not start: {reason(error)}") from error
+    for last in (False, False, True):
+        try:
+            ray.init(
+                address=LOCAL,
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # Ray gives itself 30 s, which a busy machine may exceed
+            ray.shutdown()
+            if last:
+                raise RunError(f"a local Ray cluster did not start: {reason(error)}") from error
 
 
 def _join(address: str) -> None:
