@@ -81,13 +81,15 @@ class InContextLearner(Learner[Theta, Episode, Read]):
         """Read the context."""
         x = rows(tasks.support_x)
         labels = as_numbers(tasks.support_y, self.outputs(theta, tasks), x)
-        before = torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1]], 1) if self.format == "causal" else labels
-        memory, outputs = self.read(theta, x, before)
+        memory, outputs = self.read(theta, x, shifted(labels)[:, :-1] if self.format == "causal" else labels)
         return Read(memory, labels[:, -1], outputs)
 
     def evaluate(self, theta: Theta, state: Read, tasks: Episode, keys: Key) -> Outcome:
         """The loss on the queries, in the causal format with that at all places of the context."""
-        outputs = self.predict(theta, state, tasks.query_x, keys)
+        return self.judged(state, self.predict(theta, state, tasks.query_x, keys), tasks)
+
+    def judged(self, state: Read, outputs: Tensor, tasks: Episode) -> Outcome:
+        """The outcome of predictions for the queries, `[task, query, outputs]`."""
         found = judged(outputs, tasks.query_y)
         if self.format == "set":
             return found
@@ -105,6 +107,11 @@ def as_numbers(y: Tensor, outputs: int, like: Tensor) -> Tensor:
     if y.is_floating_point():
         return y
     return (y.unsqueeze(-1) == torch.arange(outputs, device=y.device)).to(like.dtype)
+
+
+def shifted(labels: Tensor) -> Tensor:
+    """Every place's label before it, `[task, shot + 1, outputs]`: none before the first, the last one for a query."""
+    return torch.nn.functional.pad(labels, (0, 0, 1, 0))
 
 
 def rows(x: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class RandomProjectionTasks(TaskFamily[Episode, dict[str, Any]]):
         first = rows.starts[classes] - (ends - counts)
         x, y = rows.x[chosen + first.gather(1, which)], slots.gather(1, which)
         x = self._projected(x, names.fold("projection").fold(numbers.projection))
-        (sx, qx), (sy, qy) = (part.split([self.shots, self.queries], 1) for part in (x, y))
+        (sx, qx), (sy, qy) = (torch.split(part, [self.shots, self.queries], 1) for part in (x, y))
         return Episode(*(part.contiguous() for part in (sx, sy, qx, qy)))  # as a checkpoint gives them back
 
     def _classes(self, there: int, keys: Key) -> tuple[Tensor, Tensor]:

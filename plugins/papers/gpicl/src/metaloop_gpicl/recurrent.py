@@ -104,7 +104,7 @@ class Lstm(Recurrent):
 
     def cell(self, gates: Tensor, cell: Tensor) -> Hidden:
         """`c = f c + i g`, `h = o tanh(c)`."""
-        open_, candidate = gates.split([3 * self.width, self.width], -1)
+        open_, candidate = torch.split(gates, [3 * self.width, self.width], -1)
         i, f, o = open_.sigmoid().chunk(3, -1)
         cell = f * cell + i * candidate.tanh()
         return Hidden(o * cell.tanh(), cell)
@@ -132,7 +132,7 @@ class OuterProductLstm(Recurrent):
 
     def cell(self, gates: Tensor, cell: Tensor) -> Hidden:
         """One write and one read."""
-        open_, value, key, query = gates.split([3 * self.width, *3 * [self.width]], -1)
+        open_, value, key, query = torch.split(gates, [3 * self.width, *3 * [self.width]], -1)
         i, f, o = open_.sigmoid().chunk(3, -1)
         written = (i * value.tanh()).unsqueeze(-1) * normalize(key, dim=-1).unsqueeze(-2)
         cell = f.unsqueeze(-1) * cell + written

@@ -106,7 +106,7 @@ class Vsml(InContextLearner):
         gates = seen + linear(output, theta["hidden.weight"])
         gates = gates + linear(_together(output, -3), theta["forward.weight"])
         gates = gates + linear(_together(output, -2), theta["backward.weight"])
-        open_, candidate = gates.split([3 * self.width, self.width], -1)
+        open_, candidate = torch.split(gates, [3 * self.width, self.width], -1)
         i, f, o = open_.sigmoid().chunk(3, -1)
         cell = f * cell + i * candidate.tanh()
         return Connections(o * cell.tanh(), cell)
