@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def explained(y: Array, predicted: Array) -> float:
     return float(1 - np.square(y - predicted).sum() / np.square(y - y.mean()).sum())
 
 
-def varied(row: Mapping[str, object]) -> str:
+def varied(row: Mapping[Any, Any]) -> str:
     """Which factors of a row differ from gradient descent from zero on raw data, beside the number of steps."""
     plain = Factors()
     others = [name for name in FACTORS if name != "steps" and row[name] != getattr(plain, name)]

@@ -257,7 +257,7 @@ def feature_pool(setting: Setting) -> pd.DataFrame:
         import pandas as pd
 
         parts = [peaks(run(setting, "closed form, factors", RandomFeatures(), NEAR, POOL)[0], THRESHOLD)]
-        parts[0]["factor"] = [varied(row) for row in parts[0][list(FACTORS)].to_dict("index").values()]
+        parts[0]["factor"] = [varied(row) for row in parts[0].to_dict("records")]
         iterated: tuple[tuple[str, AnyLearner, tuple[Factors, ...], tuple[int, ...]], ...] = (
             ("batches", FeatureDescent(steps=300, batch=8), (Factors(), Factors(lr=0.3)), (10, 30, 100, 300)),
             ("momentum", FeatureDescent(steps=3000, momentum=0.9), (Factors(), Factors(lr=0.1)), (100, 1000, 3000)),
