@@ -5,6 +5,7 @@ The constants at the end feed the model in docs/scaling.md.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from typing import Any, ClassVar, Literal
@@ -20,7 +21,7 @@ from metaloop.objective import TaskObjective
 from metaloop.outcome import Draw, Outcome, outcome
 from metaloop.specs import Spec, TextSpec
 from metaloop.tasks import TaskFamily
-from metaloop_ray import cluster, worker
+from metaloop_ray import worker
 from metaloop_ray.executor import RayExecutor
 
 CANDIDATES, TASKS = 8, 4
@@ -72,8 +73,8 @@ def nothing(item: object) -> None:
     """An empty item."""
 
 
-def item_cost(executor: Executor, items: int, rounds: int) -> str:
-    """Microseconds per empty item, median and interquartile range over rounds."""
+def item_cost(executor: Executor, items: int, rounds: int) -> tuple[float, float]:
+    """Microseconds per empty item: median and interquartile range over rounds."""
     list(executor.map(nothing, range(items)))
     times = []
     for _ in range(rounds):
@@ -81,7 +82,7 @@ def item_cost(executor: Executor, items: int, rounds: int) -> str:
         list(executor.map(nothing, range(items)))
         times.append(1e6 * (time.perf_counter() - started) / items)
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
-    return f"{middle:.0f} (interquartile range {high - low:.0f})"
+    return float(middle), float(high - low)
 
 
 def put_cost(megabytes: int, rounds: int) -> float:
@@ -95,11 +96,21 @@ def put_cost(megabytes: int, rounds: int) -> float:
     return statistics.median(times[1:])
 
 
+def modelled(workers: int, seconds: float, item_us: float, put_ms: float) -> float:
+    """Efficiency of a step by the model of docs/scaling.md: items per worker, theta and machines as there."""
+    theta_mb, rounds, per_machine, gigabits = 100, 10, 16, 10
+    machines = math.ceil(workers / per_machine)
+    share = theta_mb * put_ms / 1e3 + machines * theta_mb * 8 / (1e3 * gigabits)
+    work = rounds * seconds
+    return work / (share + max(work, workers * rounds * item_us / 1e6))
+
+
 def main() -> None:
     """Compare, and print."""
     given = arguments(__doc__ or "")
     one, two = Step(RayExecutor(workers=1)), Step(RayExecutor(workers=2))
     here, pool, narrow = Step(InProcess()), Step(ProcessPool(workers=2)), Step(ProcessPool(workers=1))
+    ways = {"Ray": two, "ProcessPool": pool}
     for step in (two, pool, narrow):
         assert bool((step().fitness == here().fitness).all())
     rows = [
@@ -109,18 +120,24 @@ def main() -> None:
         compare("2 workers", ("ProcessPool", pool), ("Ray", two), rounds=given.rounds),
     ]
     items = CANDIDATES * TASKS
-    with_key = (0, 0, Key.of(0).data)
+    costs = {name: item_cost(step.objective._engine.executor, 2000, given.rounds) for name, step in ways.items()}
+    put_ms = put_cost(64, min(given.rounds, 10))
     facts: dict[str, Any] = {
         "efficiency of Ray's 2 workers (speed-up / 2)": efficiency(rows[0]),
         "efficiency of the pool's 2 workers": efficiency(rows[1]),
-        "one evaluation here (ms)": rows[2].first_ms / items,
-        "an empty item on Ray (us)": item_cost(two.objective._engine.executor, 2000, given.rounds),
-        "an empty item on the pool (us)": item_cost(pool.objective._engine.executor, 2000, given.rounds),
-        "packing and putting a theta (ms per MB)": put_cost(64, min(given.rounds, 10)),
-        "bytes of an object task's item": len(worker.packed(with_key)),
+        "one evaluation in process (ms)": rows[2].first_ms / items,
+        **{
+            f"an empty item, {name} (us)": f"{us:.0f} (interquartile range {iqr:.0f})"
+            for name, (us, iqr) in costs.items()
+        },
+        "packing and putting a theta (ms per MB)": put_ms,
+        "bytes of an object task's item": len(worker.packed((0, 0, Key.of(0).data))),
         "bytes put per map beside theta": len(worker.packed(Counts())),
-        "cluster": str(cluster.slots(0)) + " CPUs",
     }
+    for workers in (100, 1000):
+        for seconds in (0.07, 1.0, 10.0):
+            share = modelled(workers, seconds, costs["Ray"][0], put_ms)
+            facts[f"model: {workers} workers, items of {seconds:g} s"] = f"efficiency {share:.2f}"
     report("Independent work on Ray", rows, facts, given)
     ray.shutdown()
 

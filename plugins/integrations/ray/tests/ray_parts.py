@@ -113,8 +113,7 @@ def wait(folder: str) -> None:
     """Sleeps until it is interrupted, and says so."""
     (Path(folder) / f"{os.getpid()} began").touch()
     try:
-        while True:
-            time.sleep(0.05)
+        time.sleep(300)
     except KeyboardInterrupt:
         (Path(folder) / f"{os.getpid()} interrupted").touch()
         raise

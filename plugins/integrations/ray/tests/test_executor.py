@@ -28,7 +28,7 @@ from metaloop.testing.toys import Descent, Quadratics
 from metaloop_ray.executor import RayExecutor
 from typer.testing import CliRunner
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ class Surroundings(NamedTuple):
         """Make them this worker's."""
         if not in_worker():
             become_worker()
+            _hear_interrupts()
         before = _variables(), len(sys.path)
         for name in before[0].keys() - self.variables.keys():
             del os.environ[name]
@@ -51,6 +54,23 @@ class Surroundings(NamedTuple):
         sys.path += [entry for entry in self.path if entry not in sys.path and Path(entry).exists()]
         if before != (_variables(), len(sys.path)):
             plugins.refresh()
+
+
+def _hear_interrupts() -> None:
+    """Ray's cancel sets a flag that a main thread waiting in the kernel does not see: wake it by a signal."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGURG"):
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    signal.signal(signal.SIGURG, lambda number, frame: None)
+    threading.Thread(target=_wake, args=(heard, threading.get_ident()), daemon=True).start()
+
+
+def _wake(heard: int, thread: int) -> None:
+    while numbers := os.read(heard, 64):
+        if signal.SIGINT in numbers:
+            signal.pthread_kill(thread, signal.SIGURG)
 
 
 def _variables() -> dict[str, str]:
