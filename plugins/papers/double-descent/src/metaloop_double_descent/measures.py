@@ -211,6 +211,8 @@ class Lengths(NamedTuple):
 
     adam: int = 2000
     epochs: int = 3000
+    pooled: tuple[tuple[int, ...], ...] = ((10, 30, 100, 300), (100, 1000, 3000), (30, 100, 300, 1000))
+    """When batches of 8, momentum and Adam are looked at."""
     network: tuple[int, ...] = (50, 150, 500)
     perfect: int = 1000
 
@@ -258,12 +260,13 @@ def feature_pool(setting: Setting) -> pd.DataFrame:
 
         parts = [peaks(run(setting, "closed form, factors", RandomFeatures(), NEAR, POOL)[0], THRESHOLD)]
         parts[0]["factor"] = [varied(row) for row in parts[0].to_dict("records")]
-        iterated: tuple[tuple[str, AnyLearner, tuple[Factors, ...], tuple[int, ...]], ...] = (
-            ("batches", FeatureDescent(steps=300, batch=8), (Factors(), Factors(lr=0.3)), (10, 30, 100, 300)),
-            ("momentum", FeatureDescent(steps=3000, momentum=0.9), (Factors(), Factors(lr=0.1)), (100, 1000, 3000)),
-            ("Adam", FeatureAdam(steps=1000), (Factors(lr=0.01), Factors(lr=0.1)), (30, 100, 300, 1000)),
+        times = LENGTHS[setting.full].pooled
+        iterated: tuple[tuple[str, AnyLearner, tuple[Factors, ...]], ...] = (
+            ("batches", FeatureDescent(steps=times[0][-1], batch=8), (Factors(), Factors(lr=0.3))),
+            ("momentum", FeatureDescent(steps=times[1][-1], momentum=0.9), (Factors(), Factors(lr=0.1))),
+            ("Adam", FeatureAdam(steps=times[2][-1]), (Factors(lr=0.01), Factors(lr=0.1))),
         )
-        for name, learner, settings, at in iterated:
+        for (name, learner, settings), at in zip(iterated, times, strict=True):
             parts += [
                 peaks(rows, THRESHOLD).assign(factor=name, steps=float(step))
                 for rows, step in zip(run(setting, name, learner, AROUND, settings, at=at), at, strict=True)
