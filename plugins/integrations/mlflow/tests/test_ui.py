@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metaloop.store import Run
 
 from .tools import PATIENCE, embedded, environment, free_port, metaloop, only_run, tracked, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PICTURE = os.environ.get("METALOOP_SCREENSHOT")
 """Where to keep the screenshot, for the docs."""
@@ -34,6 +34,7 @@ def served(folder: Path, port: int) -> Iterator[str]:
             cwd=folder, env=environment(), stdout=said, stderr=said,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
+    family: list[psutil.Process] = []
     try:
         until(lambda: "Ctrl-C" in (folder / "ui.txt").read_text() or process.poll() is not None)
         assert process.poll() is None, (folder / "ui.txt").read_text()
@@ -46,6 +47,9 @@ def served(folder: Path, port: int) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @contextmanager

@@ -27,7 +27,8 @@ from metaloop_mlflow.hooks import WAIT
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-PATIENCE = 120.0
+PATIENCE = 240.0
+"""Seconds after which something that should happen has not; a busy machine is slow."""
 TINY = ["--set", "task_batch=2", "--set", "eval_tasks=4", "--set", "eval_every=20", "--device", "cpu"]
 
 # `metaloop` whose run stops at a step, with every row written at once.
@@ -61,7 +62,7 @@ def metaloop(folder: Path, *words: str, **env: str) -> subprocess.CompletedProce
     """A command, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "metaloop", *words],
-        cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=240,
+        cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=2 * PATIENCE,
     )  # fmt: skip
 
 
