@@ -43,6 +43,7 @@ class RandomProjectionTasks(TaskFamily[Episode, dict[str, Any]]):
     queries: int = Field(default=16, ge=1, description="queries, different from the context's examples")
     n_tasks: int | None = Field(default=None, ge=1, description="how many tasks there are; None: without end")
     seed: int = Field(default=0, ge=0, description="names the tasks: another seed gives other ones")
+    indicators: bool = Field(default=False, description="labels as real indicators, for learners that regress")
     vary: bool = Field(
         default=False,
         description="a context holds a random number of different examples, uniform from 1, repeated to fill the shots",
@@ -67,7 +68,7 @@ class RandomProjectionTasks(TaskFamily[Episode, dict[str, Any]]):
 
     @property
     def spec(self) -> SupervisedSpec:
-        """`ways` classes.
+        """`ways` classes, or as many real targets.
 
         Raises:
             UserError: the data are wider than `width`.
@@ -78,7 +79,11 @@ class RandomProjectionTasks(TaskFamily[Episode, dict[str, Any]]):
         if fewest < needed:
             raise DataError(f"data: a task may have {fewest} examples only, and takes {needed} (shots + queries)")
         return SupervisedSpec(
-            inputs=(self.inputs,), outputs=self.ways, shots=self.shots, queries=self.queries, target="class"
+            inputs=(self.inputs,),
+            outputs=self.ways,
+            shots=self.shots,
+            queries=self.queries,
+            target="real" if self.indicators else "class",
         )
 
     def sample(self, state: dict[str, Any], n: int, key: Key) -> Draw[Episode]:
@@ -102,6 +107,8 @@ class RandomProjectionTasks(TaskFamily[Episode, dict[str, Any]]):
         first = rows.starts[classes] - (ends - counts)
         x, y = rows.x[chosen + first.gather(1, which)], slots.gather(1, which)
         x = self._projected(x, names.fold("projection").fold(numbers.projection))
+        if self.indicators:
+            y = (y.unsqueeze(-1) == torch.arange(self.ways, device=y.device)).to(x.dtype)
         (sx, qx), (sy, qy) = (torch.split(part, [self.shots, self.queries], 1) for part in (x, y))
         return Episode(*(part.contiguous() for part in (sx, sy, qx, qy)))  # as a checkpoint gives them back
 
