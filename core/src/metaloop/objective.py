@@ -217,9 +217,9 @@ class TaskObjective(Generic[Theta]):
 
         run = engine.compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
 
-        def part(tasks: Any, state: Any, clock: Clock, keys: Tensor) -> Any:
+        def part(tasks: Any, states: tuple[Any], clock: Clock, keys: Tensor) -> Any:
             born = (clock.step == 0).nonzero().squeeze(1)
-            return *run(theta, tasks, state, clock, keys, born), None
+            return *run(theta, tasks, *states, clock, keys, born), None
 
         gradient, (rows, done, state, clock), _ = split(part, *_rows(carry))
         after = Carry(carry.draw, tree.detach(state), clock, carry.keys)
@@ -286,8 +286,8 @@ class TaskObjective(Generic[Theta]):
         if not is_split():
             return self._engine.window(theta, carry, k, measure, all_alive=all_alive)
 
-        def part(tasks: Any, state: Any, clock: Clock, keys: Tensor) -> Any:
-            mine = Carry(Draw(tasks), state, clock, Key(keys))
+        def part(tasks: Any, states: tuple[Any], clock: Clock, keys: Tensor) -> Any:
+            mine = Carry(Draw(tasks), *states, clock, Key(keys))
             out, after = self._engine.window(theta, mine, k, measure, all_alive=all_alive)
             return (), (to_rows(out), out.done, after.state, after.clock), out.info
 
@@ -306,12 +306,16 @@ class TaskObjective(Generic[Theta]):
             return first((to_rows(out), out.done, after.state, after.clock))
 
         run = engine.compiled(vmap(alone), f"unroll each {k} {measure}")
-        _, (rows, done, state, clock), _ = split(lambda *mine: ((), run(*mine), None), thetas, *_rows(carry))
+
+        def part(thetas: Any, tasks: Any, states: tuple[Any], clock: Clock, keys: Tensor) -> Any:
+            return (), run(thetas, tasks, *states, clock, keys), None
+
+        _, (rows, done, state, clock), _ = split(part, thetas, *_rows(carry))
         return from_rows(rows)._replace(done=done), Carry(carry.draw, state, clock, carry.keys)
 
 
-def _rows(carry: Carry[Any, Any]) -> tuple[Any, Any, Clock, Tensor]:
-    """What a window takes of its lives: tasks, state, clock and keys.
+def _rows(carry: Carry[Any, Any]) -> tuple[Any, tuple[Any], Clock, Tensor]:
+    """What a window takes of its lives: tasks, state (in a tuple, for a list has a row in each entry), clock and keys.
 
     Raises:
         UserError: they are to be split over ranks, and the state has no row for each task.
@@ -322,7 +326,7 @@ def _rows(carry: Carry[Any, Any]) -> tuple[Any, Any, Clock, Tensor]:
             "lives that go on over several steps can be split over ranks only where a learner's state is tensors with "
             "a row for each task: run this without torchrun"
         )
-    return carry.draw.tasks, carry.state, carry.clock, carry.keys.data
+    return carry.draw.tasks, (carry.state,), carry.clock, carry.keys.data
 
 
 def _stored(leaf: Any) -> Any:

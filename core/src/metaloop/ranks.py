@@ -38,6 +38,8 @@ _PATIENCE = timedelta(days=1)
 _MARK = "METALOOP_RANK_PROCESS"
 """Whose process a rank is: processes that it starts inherit torchrun's variables, and are no ranks."""
 _splitting: ContextVar[Ranks | None] = ContextVar("ranks", default=None)
+_failed: set[str] = set()
+"""What errors ranks have told each other of, by kind."""
 _apart: ContextVar[bool] = ContextVar("apart", default=False)
 
 
@@ -202,14 +204,12 @@ class Ranks:
     def _tell(self, error: BaseException) -> None:
         """Say that this rank failed; the lowest rank that did says why."""
         _mark_told(error)
-        _leave_after_leader(self)
-        with suppress(RunError):  # the others are gone: this rank's own error is the one to see
+        with suppress(RunError, UserError):  # the others are gone: this rank's own error is the one to see
             speaker = self.size - self._round(self.size - self.rank)[0]
             _broadcast([_described(error)], speaker)
 
     def _hear(self, failed: int) -> None:
         """Raise what another rank failed with."""
-        _leave_after_leader(self)
         speaker = self.size - failed
         box: list[Any] = [None]
         _broadcast(box, speaker)
@@ -283,14 +283,30 @@ def _group() -> Any:
 
     if not dist.is_available():
         raise UserError("torchrun needs a torch with torch.distributed, and this one has none")
+    from torch.distributed.rendezvous import rendezvous
+
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     if here().local < torch.cuda.device_count():
         torch.cuda.set_device(here().local)
     if dist.is_initialized():  # by the script that runs the experiment
         return dist.new_group(backend=backend, timeout=_PATIENCE)
-    dist.init_process_group(backend, timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    store, rank, size = next(rendezvous("env://"))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    atexit.register(_leave, store, rank)
     return dist.group.WORLD
+
+
+def _leave(store: Any, rank: int) -> None:
+    """torchrun ends all ranks as soon as one has failed: let rank 0 say how it ended before the others go."""
+    import torch.distributed as dist
+
+    with suppress(RuntimeError):  # the store is gone, or rank 0 does not come
+        if rank == 0:
+            store.set("metaloop/left", "")
+        elif _failed:
+            store.wait(["metaloop/left"], timedelta(seconds=10))
+    if not _failed:
+        dist.destroy_process_group()
 
 
 @contextmanager
@@ -332,6 +348,7 @@ def _raised(rank: int, told: dict[str, str]) -> BaseException:
 
 
 def _mark_told(error: BaseException) -> None:
+    _failed.add(error.__class__.__name__)
     error._told_ranks = True  # type: ignore[attr-defined]
 
 
@@ -342,19 +359,3 @@ def _is_told(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-@cache
-def _leave_after_leader(ranks: Ranks) -> None:
-    """torchrun ends all ranks as soon as one has failed: let rank 0 say how the run ended before the others go."""
-    if not ranks.leads:
-        atexit.register(_wait_for_leader)
-
-
-def _wait_for_leader() -> None:
-    import torch
-    import torch.distributed as dist
-
-    with suppress(RuntimeError):  # rank 0 never answers: it goes, and that breaks the connection
-        if (answer := dist.irecv(torch.zeros(1), 0, group=_group())) is not None:
-            answer.wait(timedelta(seconds=10))
