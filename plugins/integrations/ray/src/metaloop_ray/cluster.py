@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from metaloop.errors import RunError, UserError
 from metaloop.plugins import reason
@@ -69,6 +70,7 @@ def slots(gpus: float) -> int:
 
 def _start(cpus: int) -> None:
     for last in (False, False, True):
+        before = _children()
         try:
             ray.init(
                 address=LOCAL,
@@ -80,8 +82,16 @@ def _start(cpus: int) -> None:
             return
         except Exception as error:  # Ray gives itself 30 s, which a busy machine may exceed
             ray.shutdown()
+            for left in _children() - before:  # Ray forgets the processes of a start that failed
+                os.kill(left, signal.SIGKILL)
             if last:
                 raise RunError(f"a local Ray cluster did not start: {reason(error)}") from error
+
+
+def _children() -> set[int]:
+    """The Ray processes that this one started, as far as the system shows them (Linux)."""
+    found = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+    return {int(pid) for pid in found if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
 def _join(address: str) -> None:
