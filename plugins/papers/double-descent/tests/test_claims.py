@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from metaloop.claims import verify
 from metaloop.claims.verify import VerifyReport
-from metaloop_double_descent import measures
+from metaloop_double_descent import measures, pools
 from metaloop_double_descent.claims import CLAIMS
 from metaloop_double_descent.grid import Factors
 from metaloop_double_descent.network import TwoLayer
@@ -31,7 +31,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         "NETWORKS": (("rate", TwoLayer(), rates), ("norm", TwoLayer(norm="batch"), rates)),
     }
     for name, value in small.items():
-        monkeypatch.setattr(measures, name, value)
+        monkeypatch.setattr(measures if hasattr(measures, name) else pools, name, value)
 
 
 def measured(ids: tuple[str, ...], *, broken: bool) -> VerifyReport:

@@ -7,7 +7,7 @@ from functools import partial
 
 from metaloop.claims import Claim, Greater, Identity, Less, Rate
 
-from metaloop_double_descent import measures
+from metaloop_double_descent import measures, pools
 
 DIGITS = "digits, n = 200, a fifth of the labels wrong"
 PEAK = "largest test error at 0.9 <= p / n <= 1.5 over that at p / n = 4 or, where wider models were fitted, 8"
@@ -193,7 +193,7 @@ CLAIMS = (
         "paper's 'if and only if', which no finite number of configurations proves",
         WHERE,
         QUALITATIVE,
-        measures.collapsed(measures.feature_pool, "rank_correlation", -1.0),
+        pools.collapsed(pools.feature_pool, "rank_correlation", -1.0),
         Greater(than=0.8),
         minutes=1.5,
     ),
@@ -202,7 +202,7 @@ CLAIMS = (
         "one falling curve of the training loss explains more than 70% of the variance of log height",
         WHERE,
         QUALITATIVE,
-        measures.collapsed(measures.feature_pool, "explained"),
+        pools.collapsed(pools.feature_pool, "explained"),
         Greater(than=0.7),
         minutes=0.1,
     ),
@@ -211,7 +211,7 @@ CLAIMS = (
         "and more than half where each factor's configurations are predicted from those of the others",
         WHERE,
         QUALITATIVE,
-        measures.collapsed(measures.feature_pool, "left_out"),
+        pools.collapsed(pools.feature_pool, "left_out"),
         Greater(than=0.5),
         minutes=0.1,
     ),
@@ -220,7 +220,7 @@ CLAIMS = (
         "the same of two-layer networks: minus Spearman's rho of training loss at the threshold and peak height",
         WHERE,
         QUALITATIVE,
-        measures.collapsed(measures.network_pool, "rank_correlation", -1.0),
+        pools.collapsed(pools.network_pool, "rank_correlation", -1.0),
         Greater(than=0.8),
         minutes=2.0,
         note="14 settings of rate, inputs, first weights, optimizer, normalisation and parametrisation after 50, 150 "
@@ -231,7 +231,7 @@ CLAIMS = (
         "one falling curve of the training loss explains more than 70% of the variance of networks' log height",
         WHERE,
         QUALITATIVE,
-        measures.collapsed(measures.network_pool, "explained"),
+        pools.collapsed(pools.network_pool, "explained"),
         Greater(than=0.7),
         minutes=0.1,
     ),
@@ -240,7 +240,7 @@ CLAIMS = (
         "and more than half where each factor's configurations are predicted from those of the others",
         WHERE,
         QUALITATIVE,
-        measures.collapsed(measures.network_pool, "left_out"),
+        pools.collapsed(pools.network_pool, "left_out"),
         Greater(than=0.5),
         minutes=0.1,
     ),
@@ -250,7 +250,7 @@ CLAIMS = (
         "over the smallest at 4 and 8",
         WHERE,
         QUALITATIVE,
-        partial(measures.network_contrast, kind="adam"),
+        partial(pools.network_contrast, kind="adam"),
         Greater(than=1.15),
         minutes=0.5,
         note="Standardised inputs, lr 0.01, 1000 epochs (full: 3200).",
@@ -260,7 +260,7 @@ CLAIMS = (
         "and so have those at the end of scipy's L-BFGS-B",
         WHERE,
         QUALITATIVE,
-        partial(measures.network_contrast, kind="l-bfgs"),
+        partial(pools.network_contrast, kind="l-bfgs"),
         Greater(than=1.15),
         minutes=1.0,
         note="At most 1000 iterations (full: 3000).",
@@ -270,7 +270,7 @@ CLAIMS = (
         "a short run of SGD has none: the same ratio",
         WHERE,
         QUALITATIVE,
-        partial(measures.network_contrast, kind="short"),
+        partial(pools.network_contrast, kind="short"),
         Less(than=1.05),
         minutes=0.1,
         note="50 epochs of full batches, lr 0.01.",

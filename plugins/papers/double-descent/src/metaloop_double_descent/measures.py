@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from metaloop import Experiment
@@ -13,12 +13,10 @@ from metaloop.claims.statistics import spearman
 from metaloop.learner import AnyLearner
 from metaloop.result import table
 
-from metaloop_double_descent.curves import FACTORS, Collapse, Region, collapse, peaks, varied
+from metaloop_double_descent.curves import FACTORS, Region, peaks
 from metaloop_double_descent.feature_descent import FeatureAdam, FeatureDescent
 from metaloop_double_descent.features import RCOND, designs
 from metaloop_double_descent.grid import Factors, Widths
-from metaloop_double_descent.network import TwoLayer
-from metaloop_double_descent.perfect import PerfectNetwork
 from metaloop_double_descent.random_features import RandomFeatures
 
 if TYPE_CHECKING:
@@ -238,112 +236,3 @@ def beside_descent(setting: Setting, what: str, optimiser: str) -> Sample:
         learner = FeatureDescent(steps=steps, batch=8)
         other = run(setting, "batches of 8", learner, AROUND, (Factors(),), at=(steps,))[0]
     return Sample(*(logs(heights(rows, setting, what=what)) for rows in (other, plain)))
-
-
-POOL = (
-    *(Factors(steps=steps) for steps in (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, math.inf)),
-    *(Factors(steps=steps, lr=lr) for steps in (3e4, 3e6) for lr in (0.01, 0.1, 1.9)),
-    *(Factors(steps=steps, scale=scale) for steps in (1e4, 1e6) for scale in (0.2, 0.5, 1.3)),
-    *(Factors(steps=steps, start=start) for steps in (1e2, 1e4, 1e6, math.inf) for start in (1.0, 3.0)),
-    *(Factors(steps=steps, standardise=True) for steps in (1e2, 1e3, 1e4, 1e5, 1e6, math.inf)),
-    *(Factors(steps=steps, centre=True) for steps in (1e2, 1e3, 1e4, 1e5, 1e6, math.inf)),
-    *(Factors(steps=steps, standardise=True, centre=True) for steps in (1e2, 1e3, 1e4, 1e5, math.inf)),
-)
-"""Of random features, in closed form."""
-
-
-def feature_pool(setting: Setting) -> pd.DataFrame:
-    """Peaks of all configurations of random features: closed form, batches, momentum and Adam at several times."""
-
-    def make() -> pd.DataFrame:
-        import pandas as pd
-
-        parts = [peaks(run(setting, "closed form, factors", RandomFeatures(), NEAR, POOL)[0], THRESHOLD)]
-        parts[0]["factor"] = [varied(row) for row in parts[0].to_dict("records")]
-        times = LENGTHS[setting.full].pooled
-        iterated: tuple[tuple[str, AnyLearner, tuple[Factors, ...]], ...] = (
-            ("batches", FeatureDescent(steps=times[0][-1], batch=8), (Factors(), Factors(lr=0.3))),
-            ("momentum", FeatureDescent(steps=times[1][-1], momentum=0.9), (Factors(), Factors(lr=0.1))),
-            ("Adam", FeatureAdam(steps=times[2][-1]), (Factors(lr=0.01), Factors(lr=0.1))),
-        )
-        for (name, learner, settings), at in zip(iterated, times, strict=True):
-            parts += [
-                peaks(rows, THRESHOLD).assign(factor=name, steps=float(step))
-                for rows, step in zip(run(setting, name, learner, AROUND, settings, at=at), at, strict=True)
-            ]
-        return pd.concat(parts, ignore_index=True)
-
-    return setting.share("feature pool", make)
-
-
-NETWORK_WIDTHS = (16, 32, 48, 96)
-NETWORK = Region(28, 0.5, 2.5)
-"""n C / (d + C + 1) = 28 hidden units have as many weights as there are targets."""
-NETWORKS: tuple[tuple[str, TwoLayer, tuple[Factors, ...]], ...] = (
-    ("lr", TwoLayer(), tuple(Factors(lr=lr) for lr in (0.001, 0.003, 0.01))),
-    ("inputs", TwoLayer(), tuple(Factors(lr=lr, standardise=True) for lr in (0.001, 0.003, 0.01))),
-    ("scale", TwoLayer(), (Factors(lr=0.003, scale=0.1), Factors(lr=0.003, scale=0.3))),
-    ("SGD", TwoLayer(optimizer="sgd"), (Factors(lr=0.1, standardise=True), Factors(lr=0.1))),
-    ("momentum", TwoLayer(optimizer="momentum"), (Factors(lr=0.03, standardise=True),)),
-    ("layer norm", TwoLayer(norm="layer"), (Factors(lr=0.01),)),
-    ("batch norm", TwoLayer(norm="batch"), (Factors(lr=0.003),)),
-    ("parametrisation", TwoLayer(parametrisation="ntk"), (Factors(lr=0.01, standardise=True),)),
-)
-
-
-def network_pool(setting: Setting) -> pd.DataFrame:
-    """Peaks of all configurations of two-layer networks at several times."""
-
-    def make() -> pd.DataFrame:
-        import pandas as pd
-
-        at = LENGTHS[setting.full].network
-        parts = []
-        for name, learner, settings in NETWORKS:
-            own = learner.but(steps=max(at))
-            for step, rows in zip(
-                at, run(setting, name, own, NETWORK_WIDTHS, settings, at=at, precision="float32"), strict=True
-            ):
-                parts.append(peaks(rows, NETWORK).assign(factor=name, steps=float(step)))
-        return pd.concat(parts, ignore_index=True)
-
-    return setting.share("network pool", make)
-
-
-def collapsed(pool: Callable[[Setting], pd.DataFrame], what: str, sign: float = 1.0) -> Callable[[Setting], Sample]:
-    """D6: a number of `Collapse` per seed; broken: training losses of other configurations."""
-
-    def measure(setting: Setting) -> Sample:
-        found = pool(setting)
-        values = []
-        for seed in setting.seeds:
-            own = found[found["seed"] == seed]
-            loss = own["train_loss"].to_numpy()
-            if setting.broken:
-                loss = np.random.default_rng(seed).permutation(loss)
-            one: Collapse = collapse(loss, own["height"].to_numpy(), list(own["factor"]))
-            values.append(sign * getattr(one, what))
-        return Sample(values)
-
-    return measure
-
-
-CONTRAST_WIDTHS = (4, 8, 16, 32, 64)
-
-
-def network_contrast(setting: Setting, kind: str) -> Sample:
-    """D7: contrast of a network's peak: long Adam, L-BFGS or a short run of SGD; broken: the other extreme."""
-    lengths = LENGTHS[setting.full]
-    epochs = max(lengths.network)
-    short = (kind == "short") != setting.broken
-    factors = (Factors(lr=0.01, standardise=True),)
-    if short:
-        learner: Any = TwoLayer(steps=50, optimizer="sgd")
-        rows = run(setting, "SGD, short", learner, CONTRAST_WIDTHS, factors, at=(50,), precision="float32")
-    elif kind == "l-bfgs":
-        learner = PerfectNetwork(iterations=lengths.perfect)
-        rows = run(setting, "L-BFGS", learner, CONTRAST_WIDTHS, factors, precision="float32")
-    else:
-        learner = TwoLayer(steps=2 * epochs)
-        rows = run(setting, "Adam, long", learner, CONTRAST_WIDTHS, factors, at=(2 * epochs,), precision="float32")
-    return Sample(heights(rows[0], setting, NETWORK, what="contrast"))

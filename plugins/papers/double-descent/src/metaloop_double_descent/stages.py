@@ -51,7 +51,7 @@ class DoubleDescent(Stage):
         shared = Collapse(*(sum(part) / len(part) for part in zip(*per_seed, strict=True))) if per_seed else None
         context.show(_table(configurations, shared, rows["seed"].nunique()))
         return {
-            "configurations": configurations.to_dict("records"),
+            "configurations": configurations.astype(object).where(configurations.notna(), None).to_dict("records"),
             "collapse": None if shared is None else shared._asdict(),
             "rows": len(whole),
         }
