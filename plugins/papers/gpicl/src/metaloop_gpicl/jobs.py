@@ -86,10 +86,10 @@ def causal(profile: str = "cpu") -> Pipeline:
     else:
         biased = BiasedTasks(tasks=SHORT)
         learner = SMALL.but(format="causal", positions="rotary")
-        common: dict[str, Any] = {"task_batch": 128, "eval_tasks": 1000}
+        common: dict[str, Any] = {"task_batch": 128, "eval_tasks": 500}
         stages = {
-            "causal": training(2000, tasks=biased, learner=learner, **common),
-            "set": training(500, tasks=SHORT, **common),
+            "causal": training(1500, tasks=biased, learner=learner, **common),
+            "set": training(400, tasks=SHORT, **common),
         }
     return Pipeline(name="gpicl/causal", stages={**stages, "formats": Formats()})
 
