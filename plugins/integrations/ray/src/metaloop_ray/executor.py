@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from metaloop.errors import RunError
 from metaloop.executors import Executor, told_result
+from metaloop.plugins import reason
 from pydantic import Field
 
 from metaloop_ray import cluster  # before ray: it sets Ray's environment
@@ -18,7 +19,7 @@ from metaloop_ray.worker import Shared, Surroundings, packed, put, work
 
 import ray  # isort: skip
 from ray import ObjectRef  # isort: skip
-from ray.exceptions import RayError  # isort: skip
+from ray.exceptions import RayError, WorkerCrashedError  # isort: skip
 
 T = TypeVar("T")
 
@@ -86,9 +87,11 @@ class RayExecutor(Executor):
     def _told(self, position: int, future: Future[bytes]) -> bytes:
         try:
             return future.result()
-        except RayError as error:
+        except WorkerCrashedError as error:
             again = f" {self.retries + 1} times" if self.retries else ""
             raise RunError(f"a worker process died{again} while item {position} was in work") from error
+        except RayError as error:
+            raise RunError(f"item {position} was lost: {reason(error)}") from error
 
 
 def _call_off(references: list[ObjectRef[bytes]]) -> None:
