@@ -21,6 +21,7 @@ from .tools import PATIENCE, embedded, environment, free_port, metaloop, only_ru
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+TRAINING = "workflowType=machine_learning"
 PICTURE = os.environ.get("METALOOP_SCREENSHOT")
 """Where to keep the screenshot, for the docs."""
 
@@ -84,9 +85,9 @@ def test_a_browser_sees_an_icl_gd_run_with_its_curves(tmp_path: Path, monkeypatc
     with served(tmp_path, free_port()) as url, browser() as driver:
         driver.get(url)
         driver.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
-        driver.get(f"{url}/#/experiments")
+        driver.get(f"{url}/#/experiments?{TRAINING}")
         until(lambda: "icl-gd" in text(driver))
-        driver.get(f"{url}/#/experiments/{train.info.experiment_id}/runs/{train.info.run_id}/model-metrics")
+        driver.get(f"{url}/#/experiments/{train.info.experiment_id}/runs/{train.info.run_id}/model-metrics?{TRAINING}")
         until(lambda: drawn(driver) >= 3 and {"eval", "loss"} <= set(text(driver).split()))
         if PICTURE:
             driver.save_screenshot(PICTURE)

@@ -17,8 +17,9 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""MLflow's own settings, where the user made none: it calls nobody, and a dead server is noticed within seconds."""
+"""MLflow's own settings, where the user made none: it calls nobody and says nothing, and a dead server is noticed soon."""
 
 
 class Address(NamedTuple):

@@ -51,7 +51,7 @@ def ui(
     _refuse_taken(port)
     with _until_told(), tempfile.TemporaryFile() as log, _serving(address, port, log) as process:
         _wait_until_ready(process, port, log)
-        where = f"http://{_HOST}:{port}/#/experiments"
+        where = f"http://{_HOST}:{port}/#/experiments?workflowType=machine_learning"
         _open(where, where, no_open)
         output.say("Ctrl-C ends it.")
         process.wait()
