@@ -19,7 +19,7 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""MLflow's own settings, where the user made none: it calls nobody and says nothing, and a dead server is noticed soon."""
+"""MLflow's own settings, where the user made none: it calls nobody, prints nothing, and notices dead servers."""
 
 
 class Address(NamedTuple):
