@@ -26,7 +26,7 @@ from metaloop_ray.executor import RayExecutor
 
 CANDIDATES, TASKS = 8, 4
 """Items per step: 32."""
-SIZE = 350_000
+SIZE = 1_000_000
 """Turns of a loop: 50 to 100 ms on a core."""
 
 
