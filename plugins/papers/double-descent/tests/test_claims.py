@@ -24,7 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = tuple(Factors(lr=lr) for lr in (0.001, 0.003, 0.01))
     small = {
         "LENGTHS": (lengths, lengths),
-        "WIDTHS": (20, 80, 160, 200, 220, 300, 800),
+        "WIDTHS": (20, 80, 180, 200, 220, 240, 300, 800),
         "NETWORK_WIDTHS": (32, 48),
         "CONTRAST_WIDTHS": (8, 64),
         "POOL": tuple(Factors(steps=steps) for steps in (1e2, 1e4, 1e6, 1e8)),

@@ -26,9 +26,9 @@ def test_when_to_stop_is_learned_by_the_gradient_on_a_real_table(begin: float, t
         eval_on=rows.but(split="test"),
         learner=learner,
         meta_optimizer=Gradient(lr=0.3),
-        steps=60,
+        steps=40,
         task_batch=8,
-        eval_tasks=60,
+        eval_tasks=40,
         device="cpu",
     )
     result = experiment.run(root=tmp_path, quiet=True)

@@ -151,7 +151,7 @@ def fitted(relative: Tensor, rate: Tensor, steps: Tensor) -> Tensor:
     inside = x < 1
     slow = -torch.expm1(steps * torch.log1p(-torch.where(inside & (x > 0), x, 0.5)))
     sign = torch.where(steps.isinf(), 0.0, 1 - 2 * torch.remainder(steps, 2).round())
-    fast = 1 - sign * torch.exp(steps * torch.log(torch.where(inside, 1.5, x - 1).clamp(min=1e-300)))
+    fast = 1 - sign * torch.exp(steps * torch.log(torch.where(inside, 0.5, x - 1).clamp(min=1e-300)))
     return torch.where(x > 0, torch.where(inside, slow, fast), 0.0)
 
 
