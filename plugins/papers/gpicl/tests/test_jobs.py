@@ -47,7 +47,11 @@ def test_the_papers_settings() -> None:
     assert (learner.format, learner.width, learner.layers, learner.heads) == ("causal", 512, 4, 8)
     assert (tasks.ways, tasks.shots + tasks.queries, tasks.n_tasks) == (10, 100, 2**16)
     assert (train.steps, train.task_batch) == (100_000, 512)
-    assert (train.meta_optimizer.lr, train.meta_optimizer.options, train.meta_optimizer.clip) == (2e-4, {"eps": 1e-10}, 2)
+    assert (train.meta_optimizer.lr, train.meta_optimizer.options, train.meta_optimizer.clip) == (
+        2e-4,
+        {"eps": 1e-10},
+        2,
+    )
     base = jobs.transition("gpu").stages["transition"]
     assert (base.exponents[0], base.exponents[-1], base.widths[0], base.widths[-1]) == (0, 24, 8, 512)
 

@@ -129,11 +129,16 @@ def improves(setting: Setting) -> Sample:
 
 
 def smallest_step(setting: Setting) -> Sample:
-    """C2: the smallest gain between one size of context and the next."""
+    """C2: the smallest gain between one size of context and the next.
+
+    Broken: what the nearest neighbour gains when examples are taken away.
+    """
     family = unseen(TASKS)
+    judges: list[Judge] = [nearest for _ in setting.seeds] if setting.broken else [*models(setting, MANY)]
     gains = []
-    for model, tasks in zip(models(setting, MANY), judged(setting, family), strict=True):
-        curve = [float(model(first(tasks, size)).mean()) for size in sizes_of(family)]
+    for judge, tasks in zip(judges, judged(setting, family), strict=True):
+        sizes = sorted(sizes_of(family), reverse=setting.broken)
+        curve = [float(judge(first(tasks, size)).mean()) for size in sizes]
         gains.append(min(after - before for before, after in pairwise(curve)))
     return Sample(gains)
 

@@ -5,10 +5,18 @@ from metaloop.manifest import Job, Paper, Part, Plugin
 _HERE = "metaloop_gpicl"
 
 
-def _small(*paths: str) -> tuple[tuple[str, object], ...]:
+_CUTS = (("task_batch", 2), ("steps", 1), ("eval_tasks", 2))
+_SHORT = (("tasks.shots", 9), ("eval_on.shots", 9))
+
+
+def _small(*paths: str, cuts: tuple[tuple[str, object], ...] = _CUTS) -> tuple[tuple[str, object], ...]:
     """Overrides that cut trainings to one step on two tasks."""
-    cuts = (("task_batch", 2), ("steps", 1), ("eval_tasks", 2))
     return tuple((f"stages.{path}.{name}", value) for path in paths for name, value in cuts)
+
+
+def _short(path: str, *cuts: tuple[str, object]) -> tuple[tuple[str, object], ...]:
+    """The same for trainings that are done in many variants: shorter sequences too."""
+    return _small(path, cuts=(*_CUTS, *_SHORT, *cuts))
 
 
 SPEC = Plugin(
@@ -59,7 +67,7 @@ SPEC = Plugin(
             f"{_HERE}.jobs:transition",
             "memorising, then learning: number of tasks by model size",
             dry=(
-                *_small("transition.base"),
+                *_short("transition.base", ("learner.layers", 1)),
                 ("stages.transition.exponents", [0, 16]),
                 ("stages.transition.widths", [8, 512]),
                 ("stages.transition.tasks", 4),
@@ -69,13 +77,13 @@ SPEC = Plugin(
             "gpicl/ladder",
             f"{_HERE}.jobs:ladder",
             "LSTM, fast weights, VSML and transformers: state sizes",
-            dry=(*_small("ladder.base"), ("stages.ladder.tasks", 4)),
+            dry=(*_short("ladder.base"), ("stages.ladder.tasks", 4)),
         ),
         Job(
             "gpicl/plateau",
             f"{_HERE}.jobs:plateau",
             "larger batches, biased tasks and a curriculum against the plateau",
-            dry=_small("plateau.base"),
+            dry=_short("plateau.base", ("learner.layers", 1)),
         ),
     ),
     claims=f"{_HERE}.claims:CLAIMS",
