@@ -20,7 +20,7 @@ ITERATED = tuple(claim.id for claim in CLAIMS if claim.id not in CHEAP)
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few widths, few epochs, few configurations."""
-    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 50, 150), perfect=5)
+    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 100, 500), perfect=5)
     rates = tuple(Factors(lr=lr) for lr in (0.001, 0.003, 0.01))
     small = {
         "LENGTHS": (lengths, lengths),

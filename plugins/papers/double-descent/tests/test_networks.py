@@ -100,7 +100,7 @@ def test_an_epoch_of_batches_takes_as_many_updates() -> None:
     whole, batches = (TwoLayer(data=DATA, steps=1, optimizer="sgd", batch=size) for size in (None, 4))
     before = whole.begin({}, tasks, keys).parameters["second"]
     one, three = (learner.live({}, tasks, keys)[1].parameters["second"] - before for learner in (whole, batches))
-    assert torch.allclose(three, 3 * one, rtol=0.02, atol=1e-7)  # three updates from nearly the same place
+    assert float((three - 3 * one).norm() / one.norm()) < 0.05  # three updates from nearly the same place
 
 
 def test_l_bfgs_goes_lower_than_adam_from_the_same_weights() -> None:

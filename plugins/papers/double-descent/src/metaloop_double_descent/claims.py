@@ -254,7 +254,7 @@ CLAIMS = (
         partial(pools.network_contrast, kind="adam"),
         Greater(than=1.15),
         minutes=0.5,
-        note="Standardised inputs, lr 0.01, 1000 epochs (full: 3200).",
+        note="Raw inputs, lr 0.01, 1000 epochs (full: 3200).",
     ),
     Claim(
         "D7b",
@@ -274,6 +274,6 @@ CLAIMS = (
         partial(pools.network_contrast, kind="short"),
         Less(than=1.05),
         minutes=0.1,
-        note="50 epochs of full batches, lr 0.01.",
+        note="Raw inputs, 100 epochs of full batches, lr 0.1.",
     ),
 )

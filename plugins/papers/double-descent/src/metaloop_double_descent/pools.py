@@ -116,10 +116,11 @@ def network_contrast(setting: Setting, kind: str) -> Sample:
     lengths = measures.LENGTHS[setting.full]
     epochs = max(lengths.network)
     short = (kind == "short") != setting.broken
-    factors = (Factors(lr=0.01, standardise=True),)
+    factors = (Factors(lr=0.01),)
     if short:
-        learner: Any = TwoLayer(steps=50, optimizer="sgd")
-        rows = measures.run(setting, "SGD, short", learner, CONTRAST_WIDTHS, factors, at=(50,), precision="float32")
+        learner: Any = TwoLayer(steps=100, optimizer="sgd")
+        slow = (Factors(lr=0.1),)
+        rows = measures.run(setting, "SGD, short", learner, CONTRAST_WIDTHS, slow, at=(100,), precision="float32")
     elif kind == "l-bfgs":
         learner = PerfectNetwork(iterations=lengths.perfect)
         rows = measures.run(setting, "L-BFGS", learner, CONTRAST_WIDTHS, factors, precision="float32")
