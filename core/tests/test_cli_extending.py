@@ -49,3 +49,11 @@ def test_the_final_theta_is_a_file_of_its_own(lab: Path) -> None:
     theta = load(run).theta
     stored = safetensors.torch.load_file(run.path / "theta.safetensors")
     same({name: stored[name] for name in theta}, theta)
+
+
+def test_no_password_is_stored_with_a_run(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["metaloop", "run", "lab", "--tracking-uri", "http://me:secret@host:5000/x"])
+    call("run", "lab", "--quiet")
+    [run] = list_runs(lab)
+    assert run.info["command"][-1] == "http://host:5000/x"
+    assert "secret" not in (run.path / "run.json").read_text()

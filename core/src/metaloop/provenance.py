@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 
 from metaloop import plugins
 
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+"""User and password inside an address: never stored."""
+
 
 def provenance() -> dict[str, Any]:
     """What a run notes about its origin, as JSON values."""
-    return {"versions": plugins.versions(), "hardware": hardware(), "git": git_commit(), "command": list(sys.argv)}
+    command = [_PASSWORD.sub("", word) for word in sys.argv]
+    return {"versions": plugins.versions(), "hardware": hardware(), "git": git_commit(), "command": command}
 
 
 def hardware() -> dict[str, Any]:

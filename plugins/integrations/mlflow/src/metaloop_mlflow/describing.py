@@ -26,7 +26,6 @@ THROUGHPUT = "throughput/tasks_per_second"
 THROUGHPUT_SECONDS = 5.0
 
 _KEY, _PARAM, _TAG = 250, 6000, 8000  # characters that MLflow takes
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 _FORBIDDEN = re.compile(r"[^\w./ :-]")
 
 
@@ -53,7 +52,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 def tags(run: Run, info: Mapping[str, Any]) -> dict[str, str]:
     """Where a run was made and of what."""
     hardware = info.get("hardware") or {}
-    command = _PASSWORD.sub("", shlex.join(info.get("command") or ()))
+    command = shlex.join(info.get("command") or ())
     found = {
         RUN: run.id,
         "metaloop.kind": info["kind"],
