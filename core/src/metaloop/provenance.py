@@ -18,8 +18,12 @@ _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 def provenance() -> dict[str, Any]:
     """What a run notes about its origin, as JSON values."""
-    command = [_PASSWORD.sub("", word) for word in sys.argv]
-    return {"versions": plugins.versions(), "hardware": hardware(), "git": git_commit(), "command": command}
+    return {"versions": plugins.versions(), "hardware": hardware(), "git": git_commit(), "command": command_line()}
+
+
+def command_line() -> list[str]:
+    """The words that started this process, without passwords in addresses."""
+    return [_PASSWORD.sub("", word) for word in sys.argv]
 
 
 def hardware() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
@@ -129,6 +128,7 @@ def _tracked(
     from metaloop.claims import verify as measure
     from metaloop.hooks import load_hooks
     from metaloop.loop import broke, started
+    from metaloop.provenance import command_line
     from metaloop.store import Run
 
     _check_ids(claims, settings)
@@ -141,7 +141,7 @@ def _tracked(
         started(run, hooks)
         try:
             with _progress(plugin.name, quiet) as told, _log(run):
-                command = shlex.join(["metaloop", *sys.argv[1:]])
+                command = shlex.join(["metaloop", *command_line()[1:]])
                 kept = _keeping(run, told)
                 report = measure(claims, on_progress=kept, command=command, target=target, **settings)
             _store(report, run, hooks)
