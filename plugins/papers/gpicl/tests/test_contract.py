@@ -42,3 +42,8 @@ def test_learners_of_real_targets(check: Callable[[], None]) -> None:
 )
 def test_families(check: Callable[[], None]) -> None:
     check()
+
+
+@testing.parametrize("gpicl")
+def test_the_plugin(check: Callable[[], None]) -> None:
+    check()

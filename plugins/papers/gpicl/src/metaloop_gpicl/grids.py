@@ -22,6 +22,7 @@ from metaloop_gpicl.analysis import (
     improvement,
     plain,
     plateau,
+    sizes_of,
     training_curve,
     unseen,
 )
@@ -30,6 +31,9 @@ from metaloop_gpicl.peers import Model, nearest
 from metaloop_gpicl.projection import BiasedTasks, RandomProjectionTasks
 from metaloop_gpicl.stages import cell, earlier
 from metaloop_gpicl.transformer import InContextTransformer
+
+EVERY = 20
+"""Contexts up to this long are looked at after every example."""
 
 
 class Transition(Stage):
@@ -187,8 +191,8 @@ class Formats(Stage):
             tasks = draw(new, self.tasks, context.key.fold("judge"))
             for name, result in results.items():
                 judge = Model(result.experiment.learner, result.theta)
-                at = range(1, new.shots + 1)
-                places[name] = (list(at), [float(judge(first(tasks, n)).mean()) for n in at])
+                at = list(range(1, new.shots + 1)) if new.shots <= EVERY else sizes_of(new)
+                places[name] = (at, [float(judge(first(tasks, n)).mean()) for n in at])
             neighbour = [float(nearest(first(tasks, n)).mean()) for n in places["causal"][0]]
         places["nearest neighbour"] = (places["causal"][0], neighbour)
         training = {name: training_curve(result) for name, result in results.items()}
