@@ -20,13 +20,13 @@ ITERATED = tuple(claim.id for claim in CLAIMS if claim.id not in CHEAP)
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few widths, few epochs, few configurations."""
-    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 100, 500), perfect=5)
+    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 100, 300), contrast=2000, perfect=5)
     rates = tuple(Factors(lr=lr) for lr in (0.001, 0.003, 0.01))
     small = {
         "LENGTHS": (lengths, lengths),
         "WIDTHS": (20, 80, 180, 200, 220, 240, 300, 800),
         "NETWORK_WIDTHS": (32, 48),
-        "CONTRAST_WIDTHS": (8, 64),
+        "CONTRAST_WIDTHS": (8, 32, 48),
         "POOL": tuple(Factors(steps=steps) for steps in (1e2, 1e4, 1e6, 1e8)),
         "NETWORKS": (("rate", TwoLayer(), rates), ("norm", TwoLayer(norm="batch"), rates)),
     }

@@ -254,7 +254,7 @@ CLAIMS = (
         partial(pools.network_contrast, kind="adam"),
         Greater(than=1.15),
         minutes=0.5,
-        note="Raw inputs, lr 0.01, 1000 epochs (full: 3200).",
+        note="Raw inputs, lr 0.01, 2000 epochs (full: 6000).",
     ),
     Claim(
         "D7b",

@@ -136,11 +136,11 @@ def exact_over_small(setting: Setting) -> Sample:
 
 
 def conditions(setting: Setting, *, standardise: bool) -> pd.DataFrame:
-    """kappa(F) `[seed, width]`; broken: those of the widths in reverse order."""
+    """kappa(F) `[seed, width]`; broken: each width's is that of another, half the list away."""
     rows = chosen(closed(setting), Factors(steps=math.inf, standardise=standardise))
     found = rows.pivot_table(index="seed", columns="width", values="condition").loc[list(setting.seeds)]
     if setting.broken:
-        found[:] = found.to_numpy()[:, ::-1]
+        found[:] = np.roll(found.to_numpy(), found.shape[1] // 2, axis=1)
     return found
 
 
@@ -213,10 +213,11 @@ class Lengths(NamedTuple):
     pooled: tuple[tuple[int, ...], ...] = ((10, 30, 100, 300), (100, 1000, 3000), (30, 100, 300, 1000))
     """When batches of 8, momentum and Adam are looked at."""
     network: tuple[int, ...] = (50, 150, 500)
+    contrast: int = 2000
     perfect: int = 1000
 
 
-LENGTHS = Lengths(), Lengths(adam=3000, epochs=10_000, network=(100, 400, 1600), perfect=3000)
+LENGTHS = Lengths(), Lengths(adam=3000, epochs=10_000, network=(100, 400, 1600), contrast=6000, perfect=3000)
 """Of a plain and a full measurement."""
 AROUND = (200, 220, 240, 800)
 """Widths of optimisers that are run step by step."""

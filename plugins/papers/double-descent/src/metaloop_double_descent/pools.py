@@ -114,7 +114,6 @@ CONTRAST_WIDTHS = (4, 8, 16, 32, 64)
 def network_contrast(setting: Setting, kind: str) -> Sample:
     """D7: contrast of a network's peak: long Adam, L-BFGS or a short run of SGD; broken: the other extreme."""
     lengths = measures.LENGTHS[setting.full]
-    epochs = max(lengths.network)
     short = (kind == "short") != setting.broken
     factors = (Factors(lr=0.01),)
     if short:
@@ -125,8 +124,7 @@ def network_contrast(setting: Setting, kind: str) -> Sample:
         learner = PerfectNetwork(iterations=lengths.perfect)
         rows = measures.run(setting, "L-BFGS", learner, CONTRAST_WIDTHS, factors, precision="float32")
     else:
-        learner = TwoLayer(steps=2 * epochs)
-        rows = measures.run(
-            setting, "Adam, long", learner, CONTRAST_WIDTHS, factors, at=(2 * epochs,), precision="float32"
-        )
+        at = (lengths.contrast,)
+        learner = TwoLayer(steps=lengths.contrast)
+        rows = measures.run(setting, "Adam, long", learner, CONTRAST_WIDTHS, factors, at=at, precision="float32")
     return Sample(measures.heights(rows[0], setting, NETWORK, what="contrast"))
