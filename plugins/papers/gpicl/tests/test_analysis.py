@@ -16,7 +16,7 @@ def two_clouds(shots: int) -> Episode:
     key = Key.of(0)
     y = key.fold("y").randint(0, 2, 3, shots + 20)
     y[:, 0] = 1
-    x = 6.0 * y.unsqueeze(-1) - 3.0 + key.fold("x").normal(3, shots + 20, 2)
+    x = 10.0 * y.unsqueeze(-1) - 5.0 + key.fold("x").normal(3, shots + 20, 2)
     return Episode(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:])
 
 
