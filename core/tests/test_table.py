@@ -106,6 +106,29 @@ def test_a_table_can_be_taken_on_the_way(tmp_path: Path) -> None:
     assert seen == [0.5, 0.25, 0.125]
 
 
+class Patient(Shrink):
+    """A life is longer the slower its rate; the longest is 4 steps, the shortest has none."""
+
+    steps: int = 4
+
+    def lifetime(self, tasks: Setting) -> Tensor:
+        return (2 / tasks.rate).long().clamp(max=4) * (tasks.rate < 1)
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_ended_rows_of_a_whole_grid_stay(tmp_path: Path, log_every: int) -> None:
+    """Each row is what it would be alone, however long others live and whenever rows are logged."""
+    rates = (0.5, 0.8, 1.5)
+    together = grid(tasks=Rates(rates=rates), learner=Patient(), log_every=log_every, precision="float64")
+    Patient.begun = 0
+    result = together.run(root=tmp_path, quiet=True)
+    assert Patient.begun == 1
+    lives = {0.5: 4, 0.8: 2, 1.5: 0}
+    expected = [s * (1 - r) ** lives[r] for r in rates for s in (1.0, -2.0)]
+    assert result.table()["left"].tolist() == pytest.approx(expected)
+    assert result.summary["inner_steps"] == 2 * sum(lives.values())
+
+
 def test_a_family_that_says_no_columns_still_has_outcomes(tmp_path: Path) -> None:
     class Silent(Rates):
         def columns(self, tasks: Setting) -> Mapping[str, Sequence[Any]]:

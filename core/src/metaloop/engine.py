@@ -154,8 +154,10 @@ class Engine:
                 seen.append(to_rows(learner.measure(theta, state, draw.tasks, clock, keys)))
         after = Carry(draw, state, clock, keys)
         ended = clock.step >= clock.lifetime
-        if measure == "ended" and not bool(ended.any()):
-            return None, after
+        if measure == "ended":
+            here = (carry.clock.step < carry.clock.lifetime) | (carry.clock.lifetime == 0)
+            if not bool((ended & here).any()):  # those that ended before have been evaluated
+                return None, after
         last = learner.measure(theta, state, draw.tasks, clock, keys)
         rows = to_rows(last)
         if seen:

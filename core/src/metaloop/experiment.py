@@ -185,7 +185,7 @@ class Experiment(Component):
             objective: TaskObjective[Any] = TaskObjective(self.engine, self.tasks, family, self.batch, key, meter)
             if self.meta_optimizer is None:
                 judge = self.logged(step + 1)
-                outcome, carry = objective.carry_on(theta, carry, judge=judge)
+                outcome, carry = objective.carry_on(theta, carry, judge=judge, whole=self.task_batch is None)
             else:
                 theta, meta, outcome = self.meta_optimizer.step(theta, meta, objective, key.fold("meta"))
             if outcome is not None:

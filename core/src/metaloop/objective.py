@@ -183,15 +183,18 @@ class TaskObjective(Generic[Theta]):
         self._note(before, after, 1 if measure == "end" else max(k, 1))
         return out, after
 
-    def carry_on(self, theta: Theta, carry: Any | None, *, judge: bool) -> tuple[Outcome | None, Any]:
+    def carry_on(
+        self, theta: Theta, carry: Any | None, *, judge: bool, whole: bool = False
+    ) -> tuple[Outcome | None, Any]:
         """One inner step of lives that nobody else needs: the carry is consumed. Evaluated if `judge` or a life ends.
 
-        For experiments without a meta-optimizer.
+        For experiments without a meta-optimizer. Where the tasks are the `whole` of a finite family, lives that ended
+        stay as they are: there is no other task to begin.
         """
         with torch.no_grad():
-            before = self._reborn(theta, carry, each=False)
-            shortest, longest = map(int, before.clock.lifetime.aminmax())
-            k, all_alive = min(longest, 1), shortest > 0
+            before = carry if whole and carry is not None else self._reborn(theta, carry, each=False)
+            shortest, longest = map(int, (before.clock.lifetime - before.clock.step).aminmax())
+            k, all_alive = min(max(longest, 0), 1), shortest > 0
             out, after = self._engine.window(theta, before, k, "end" if judge else "ended", all_alive=all_alive)
         self._note(before, after, int(out is not None))
         return out, after
