@@ -43,8 +43,10 @@ class Tracker:
     @hookimpl
     def run_started(self, run: Run) -> None:
         """Start a mirror, unless one looks after this run already."""
+        if self._path is not None or tracking_uri() == OFF:
+            return
         outer = outermost(run)
-        if self._path is None and tracking_uri() != OFF and (outer == run or not outer.in_use):
+        if outer == run or not outer.in_use:
             self._path, self._mirror = run.path, Mirror(outer)
 
     @hookimpl
