@@ -11,7 +11,6 @@ from metaloop.claims.verify import VerifyReport
 from metaloop_double_descent import measures, pools
 from metaloop_double_descent.claims import CLAIMS
 from metaloop_double_descent.grid import Factors
-from metaloop_double_descent.network import TwoLayer
 
 CHEAP = ("D1a", "D1b", "D1c", "D1d", "D2a", "D2b", "D3a", "D3b", "D4a", "D4b", "D4c")
 ITERATED = tuple(claim.id for claim in CLAIMS if claim.id not in CHEAP)
@@ -20,15 +19,13 @@ ITERATED = tuple(claim.id for claim in CLAIMS if claim.id not in CHEAP)
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few widths, few epochs, few configurations."""
-    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 100, 300), contrast=2000, perfect=5)
-    rates = tuple(Factors(lr=lr) for lr in (0.001, 0.003, 0.01))
+    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 30, 100), contrast=2000, perfect=500)
     small = {
         "LENGTHS": (lengths, lengths),
         "WIDTHS": (20, 80, 180, 200, 220, 240, 300, 800),
         "NETWORK_WIDTHS": (32, 48),
         "CONTRAST_WIDTHS": (8, 32, 48),
         "POOL": tuple(Factors(steps=steps) for steps in (1e2, 1e4, 1e6, 1e8)),
-        "NETWORKS": (("rate", TwoLayer(), rates), ("norm", TwoLayer(norm="batch"), rates)),
     }
     for name, value in small.items():
         monkeypatch.setattr(measures if hasattr(measures, name) else pools, name, value)

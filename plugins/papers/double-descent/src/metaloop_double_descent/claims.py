@@ -78,8 +78,8 @@ CLAIMS = (
         seeds=10,
         full_seeds=20,
         minutes=0.1,
-        note="On raw digits some features never fire, so that the rank lags behind p and kappa(F) may be largest at "
-        "smaller p.",
+        note="Standardised inputs were chosen after a look at raw ones on seeds below 1000, where kappa(F) was largest "
+        "at p = 160 once: on raw digits some features never fire, so that the rank lags behind p.",
     ),
     Claim(
         "D2b",
@@ -92,6 +92,8 @@ CLAIMS = (
         seeds=10,
         full_seeds=20,
         minutes=0.1,
+        note="Standardised inputs were chosen after a look at raw ones on seeds below 1000, where rho was 0.69 to "
+        "0.82.",
     ),
     Claim(
         "D3a",
@@ -157,7 +159,8 @@ CLAIMS = (
         partial(measures.beside_descent, what="height", optimiser="adam"),
         Greater(factor(1.3)),
         minutes=1.0,
-        note="2000 steps (full: 3000); p / n from 1 to 1.2 and 4.",
+        note="2000 steps (full: 3000); p / n from 1 to 1.2 and 4. 1.5 was planned; the margin was set to 1.3 "
+        "after runs on seeds below 1000.",
     ),
     Claim(
         "D5b",
@@ -176,7 +179,8 @@ CLAIMS = (
         partial(measures.beside_descent, what="height", optimiser="sgd"),
         Greater(factor(1.2)),
         minutes=1.0,
-        note="3000 epochs (full: 10 000), learning rate 1 / s_max^2 in both.",
+        note="3000 epochs (full: 10 000), learning rate 1 / s_max^2 in both. The margin of 1.2 was set after runs on "
+        "seeds below 1000.",
     ),
     Claim(
         "D5d",
@@ -268,12 +272,26 @@ CLAIMS = (
     ),
     Claim(
         "D7c",
-        "a short run of SGD has none: the same ratio",
+        "a short run of SGD has none at one setting (raw inputs, lr 0.1, 100 epochs): the same ratio",
         WHERE,
         QUALITATIVE,
-        partial(pools.network_contrast, kind="short"),
+        partial(pools.short_contrast, settings=(pools.CHOSEN,), at=(100,)),
         Less(than=1.05),
         minutes=0.1,
-        note="Raw inputs, 100 epochs of full batches, lr 0.1.",
+        note="This setting was selected: it has the lowest ratio of those of D7d on seeds below 1000. D7d is the "
+        "claim without a choice.",
+    ),
+    Claim(
+        "D7d",
+        "short runs of SGD have none at any of 12 settings (raw and standardised inputs, lr 0.01, 0.03 and 0.1, 30 and "
+        "100 epochs): the largest of their ratios",
+        WHERE,
+        QUALITATIVE,
+        partial(pools.short_contrast, settings=pools.SHORT, at=pools.SHORT_EPOCHS),
+        Less(than=1.05),
+        minutes=0.1,
+        note="Expected to fail: on seeds below 1000 mean ratios are 0.85 to 1.39 on raw inputs and 1.14 to 1.76 on "
+        "standardised ones. The least trained networks have the larger ones on raw inputs, so that a ratio above 1 is "
+        "not always a peak of interpolation: their test error still is that of the first weights.",
     ),
 )

@@ -226,15 +226,13 @@ AROUND = (200, 220, 240, 800)
 def beside_descent(setting: Setting, what: str, optimiser: str) -> Sample:
     """D5: log10 of a number with Adam or with batches of 8, and with full-batch gradient descent, as long.
 
-    Broken: full-batch gradient descent in both.
+    Broken: at a thousandth of its learning rate.
     """
     lengths = LENGTHS[setting.full]
-    steps = lengths.adam if optimiser == "adam" else lengths.epochs
+    steps, slower = lengths.adam if optimiser == "adam" else lengths.epochs, 1e-3 if setting.broken else 1.0
     plain = run(setting, "closed form beside", RandomFeatures(), AROUND, (Factors(steps=float(steps)),))[0]
-    other = plain
-    if not setting.broken and optimiser == "adam":
-        other = run(setting, "Adam", FeatureAdam(steps=steps), AROUND, (Factors(lr=0.1),), at=(steps,))[0]
-    elif not setting.broken:
-        learner = FeatureDescent(steps=steps, batch=8)
-        other = run(setting, "batches of 8", learner, AROUND, (Factors(),), at=(steps,))[0]
+    learner, lr = (
+        (FeatureAdam(steps=steps), 0.1) if optimiser == "adam" else (FeatureDescent(steps=steps, batch=8), 1.0)
+    )
+    other = run(setting, optimiser, learner, AROUND, (Factors(lr=lr * slower),), at=(steps,))[0]
     return Sample(*(logs(heights(rows, setting, what=what)) for rows in (other, plain)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from metaloop.claims import Sample, Setting
@@ -109,22 +109,41 @@ def collapsed(pool: Callable[[Setting], pd.DataFrame], what: str, sign: float = 
 
 
 CONTRAST_WIDTHS = (4, 8, 16, 32, 64)
+ADAM, CHOSEN = Factors(lr=0.01), Factors(lr=0.1)
+SHORT = tuple(Factors(lr=lr, standardise=flag) for flag in (False, True) for lr in (0.01, 0.03, 0.1))
+SHORT_EPOCHS = (30, 100)
+"""Short runs of SGD, and when they are looked at; `CHOSEN` is one of them, at the later time."""
 
 
 def network_contrast(setting: Setting, kind: str) -> Sample:
-    """D7: contrast of a network's peak: long Adam, L-BFGS or a short run of SGD; broken: the other extreme."""
-    lengths = measures.LENGTHS[setting.full]
-    short = (kind == "short") != setting.broken
-    factors = (Factors(lr=0.01),)
-    if short:
-        learner: Any = TwoLayer(steps=100, optimizer="sgd")
-        slow = (Factors(lr=0.1),)
-        rows = measures.run(setting, "SGD, short", learner, CONTRAST_WIDTHS, slow, at=(100,), precision="float32")
-    elif kind == "l-bfgs":
-        learner = PerfectNetwork(iterations=lengths.perfect)
-        rows = measures.run(setting, "L-BFGS", learner, CONTRAST_WIDTHS, factors, precision="float32")
+    """D7: contrast of a network's peak after long Adam or L-BFGS; broken: after a hundredth of the iterations."""
+    lengths, share = measures.LENGTHS[setting.full], 100 if setting.broken else 1
+    if kind == "l-bfgs":
+        perfect = PerfectNetwork(iterations=max(1, lengths.perfect // share))
+        rows = measures.run(setting, "L-BFGS", perfect, CONTRAST_WIDTHS, (ADAM,), precision="float32")[0]
     else:
-        at = (lengths.contrast,)
-        learner = TwoLayer(steps=lengths.contrast)
-        rows = measures.run(setting, "Adam, long", learner, CONTRAST_WIDTHS, factors, at=at, precision="float32")
-    return Sample(measures.heights(rows[0], setting, NETWORK, what="contrast"))
+        rows = _long(setting, max(1, lengths.contrast // share))
+    return Sample(measures.heights(rows, setting, NETWORK, what="contrast"))
+
+
+def short_contrast(setting: Setting, settings: tuple[Factors, ...], at: tuple[int, ...]) -> Sample:
+    """D7: largest contrast of short runs of SGD, of all settings and times; broken: of a long run of Adam."""
+    if setting.broken:
+        return Sample(
+            measures.heights(_long(setting, measures.LENGTHS[setting.full].contrast), setting, NETWORK, "contrast")
+        )
+    learner = TwoLayer(steps=max(SHORT_EPOCHS), optimizer="sgd")
+    tables = measures.run(setting, "SGD", learner, CONTRAST_WIDTHS, SHORT, at=SHORT_EPOCHS, precision="float32")
+    found = [
+        measures.heights(measures.chosen(rows, one), setting, NETWORK, what="contrast")
+        for time, rows in zip(SHORT_EPOCHS, tables, strict=True)
+        if time in at
+        for one in settings
+    ]
+    return Sample(np.max(found, axis=0).tolist())
+
+
+def _long(setting: Setting, epochs: int) -> pd.DataFrame:
+    learner = TwoLayer(steps=epochs)
+    found = measures.run(setting, "Adam", learner, CONTRAST_WIDTHS, (ADAM,), at=(epochs,), precision="float32")
+    return found[0]
