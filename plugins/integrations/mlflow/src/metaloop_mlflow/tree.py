@@ -63,11 +63,14 @@ class Tree:
         return copy.run_id if copy else self._ended[run.path][0]
 
     def _status(self, run: Run, final: bool) -> str:
-        """What a run's file says; one that says "running" is, while something holds it or what it is inside of."""
+        """What a run's file says; one that says "running" is, while something holds it or what it is inside of.
+
+        In the end it is not, whoever seems to hold it: a killed process closes its pipes before its locks.
+        """
         said = str(run.info["status"])
         if said != "running":
             return said
-        return "running" if run.in_use or (not final and self.root.in_use) else "interrupted"
+        return "running" if not final and (run.in_use or self.root.in_use) else "interrupted"
 
 
 def _left_nothing(run: Run) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from metaloop import Context, Experiment, Stage, UserError
 from metaloop.learner import AnyLearner
+from metaloop_basics.meta_optimizers.gradient import Gradient
 from pydantic import Field
 from rich.table import Table
 
@@ -36,6 +37,12 @@ EVERY = 20
 """Contexts up to this long are looked at after every example."""
 
 
+def _small() -> Experiment:
+    """A training of two steps, for examples."""
+    tasks, learner = RandomProjectionTasks.example(), InContextTransformer.example()
+    return Experiment(tasks=tasks, learner=learner, meta_optimizer=Gradient(), steps=2, task_batch=2)
+
+
 class Transition(Stage):
     """From memorising to learning: what transformers of several widths learn from more and more tasks (section 4)."""
 
@@ -44,6 +51,11 @@ class Transition(Stage):
     widths: tuple[int, ...] = Field(default=(16, 64), description="widths of the transformer, MLPs four times as wide")
     tasks: int = Field(default=500, ge=2, description="tasks of each kind to judge on")
     elsewhere: str = Field(default=ELSEWHERE[0], description="the bundled data set to judge on too")
+
+    @classmethod
+    def example(cls) -> Self:
+        """Of the smallest training."""
+        return cls(base=_small(), exponents=(0, 2), widths=(8,), tasks=4, elsewhere="iris")
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Accuracy on seen and unseen tasks and another data set, the kinds of algorithm, a table and a picture."""
@@ -104,6 +116,11 @@ class Ladder(Stage):
     learners: tuple[AnyLearner, ...] = Field(min_length=1, description="gpicl learners to train")
     tasks: int = Field(default=500, ge=2, description="unseen tasks to judge on")
 
+    @classmethod
+    def example(cls) -> Self:
+        """Of the smallest training."""
+        return cls(base=_small(), learners=(InContextTransformer.example(),), tasks=4)
+
     def run(self, context: Context) -> Mapping[str, Any]:
         """Sizes and accuracies, a table and a picture."""
         new = unseen(self.base.tasks)
@@ -137,6 +154,11 @@ class Plateau(Stage):
     larger: int = Field(default=2, ge=1, description="the larger batch, as a multiple of the base's")
     fraction: float = Field(default=0.9, ge=0, le=1, description="share of tasks with bias")
     below: float = Field(default=0.9, gt=0, lt=1, description="the plateau ends at this share of guessing's loss")
+
+    @classmethod
+    def example(cls) -> Self:
+        """Of the smallest training."""
+        return cls(base=_small())
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Steps until the plateau ended, a table and a picture."""
