@@ -11,13 +11,16 @@ import pytest
 import torch
 from metaloop import Experiment, Key, load
 from metaloop.errors import DataError, Incompatible
+from metaloop.learner import AnyLearner
 from metaloop_basics.learners.ridge import Ridge
 from metaloop_basics.tasks.digits import FewShotDigits
 from metaloop_basics.tasks.table import TableEpisodes
 from metaloop_double_descent.curves import Region, collapse, peaks, varied
 from metaloop_double_descent.early_stopping import EarlyStopping
+from metaloop_double_descent.feature_descent import FeatureAdam, FeatureDescent
 from metaloop_double_descent.grid import Factors, Widths
 from metaloop_double_descent.images import NoisyImages
+from metaloop_double_descent.network import TwoLayer
 from metaloop_double_descent.random_features import RandomFeatures
 
 
@@ -77,6 +80,27 @@ def test_rows_do_not_depend_on_what_else_is_in_the_grid(tmp_path: Path) -> None:
         return float(rows.query("steps == 10 and width == 9 and seed == 7")["loss"].item())
 
     assert loss(small) == pytest.approx(loss(large), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "learner", [FeatureDescent(momentum=0.5), FeatureAdam(), TwoLayer()], ids=["momentum", "Adam", "network"]
+)
+def test_rows_of_different_budgets_in_one_grid_end_as_each_does_alone(learner: AnyLearner, tmp_path: Path) -> None:
+    def losses(*budgets: int) -> list[float]:
+        settings = tuple(Factors(steps=float(steps), lr=0.01) for steps in budgets)
+        experiment = Experiment(
+            tasks=Widths(widths=(5, 9), settings=settings, seeds=(7,)),
+            learner=learner.but(steps=max(budgets), data=NoisyImages(shots=20, queries=30)),
+            task_batch=None,
+            steps=max(budgets),
+            device="cpu",
+            precision="float64",
+        )
+        return list(experiment.run(root=tmp_path, quiet=True).table()["loss"])
+
+    together, alone = losses(2, 7, 4), [*losses(2), *losses(7), *losses(4)]
+    assert together == pytest.approx(alone, rel=1e-9)
+    assert len(set(alone)) == 6
 
 
 def test_compositions_that_can_not_work_say_why() -> None:
