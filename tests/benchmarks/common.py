@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from metaloop import tracking
 from metaloop.plugins import versions
 from rich.console import Console
 from rich.table import Table
+
+os.environ.setdefault(tracking.VARIABLE, tracking.OFF)  # what is measured is not tracked, unless tracking is measured
 
 
 class Comparison(NamedTuple):
