@@ -19,7 +19,7 @@ ITERATED = tuple(claim.id for claim in CLAIMS if claim.id not in CHEAP)
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few widths, few epochs, few configurations."""
-    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 30, 100), contrast=2000, perfect=500)
+    lengths = measures.Lengths(20, 20, ((1, 3), (2, 5), (2, 10)), network=(10, 30, 100), contrast=1000, perfect=500)
     small = {
         "LENGTHS": (lengths, lengths),
         "WIDTHS": (20, 80, 180, 200, 220, 240, 300, 800),

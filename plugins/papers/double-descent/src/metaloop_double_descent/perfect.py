@@ -59,7 +59,7 @@ class PerfectNetwork(TwoLayer):
                 vector = torch.tensor(flat, device=x.device, requires_grad=True)
                 loss = self._loss(unpacked(vector), mask, x, y)
                 (gradient,) = torch.autograd.grad(loss, vector)
-            return float(loss), gradient.cpu().numpy()
+            return float(loss.detach()), gradient.cpu().numpy()
 
         flat = torch.cat([value.double().flatten() for value in start.values()]).cpu().numpy()
         options: dict[str, Any] = {"maxiter": self.iterations, "maxfun": 2 * self.iterations, "ftol": 0, "gtol": 1e-9}

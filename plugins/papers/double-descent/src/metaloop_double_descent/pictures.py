@@ -86,7 +86,7 @@ def collapse(axes: Axes, configurations: pd.DataFrame) -> None:
     fit = np.exp(isotonic(x, np.log(configurations["height"].to_numpy()), at))
     axes.loglog(np.exp(at), fit, color="#222222", linewidth=1.5, label="isotonic fit", zorder=1)
     axes.axhline(1.0, color="#999999", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("training error at the threshold")
+    axes.set_xlabel(f"training error at the threshold (from {FLOOR:g} down all at the left)")
     axes.set_ylabel("height of the peak (largest test error near the threshold / at the largest width)", fontsize=9)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from metaloop import Context, Result, Stage, UserError
 from pydantic import Field
@@ -29,6 +29,11 @@ class DoubleDescent(Stage):
     low: float = Field(default=0.9, gt=0, description="of the threshold: the peak is looked for from here")
     high: float = Field(default=1.5, gt=0, description="to here")
     axis: str = Field(default="features / examples (p / n)", description="name of the horizontal axis")
+
+    @classmethod
+    def example(cls) -> Self:
+        """One earlier grid."""
+        return cls(grids=("curves",), threshold=20)
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Heights, contrasts and training losses of every configuration; a table, a picture, all rows as CSV."""
