@@ -135,6 +135,26 @@ def test_more_gpus_than_there_are_is_a_mistake(executor: RayExecutor) -> None:
         list(executor.but(gpus=999).map(abs, [1]))
 
 
+CALLED_OFF = """
+import _thread, sys, threading
+from metaloop_ray.worker import Surroundings
+
+assert "torch" not in sys.modules
+threading.Timer(0.2, _thread.interrupt_main).start()
+try:
+    Surroundings.here().enter()
+except KeyboardInterrupt:
+    print("interrupted")
+import torch
+print(torch.ones(1).item())
+"""
+
+
+def test_a_worker_that_is_called_off_while_it_imports_torch_is_of_use_afterwards() -> None:
+    done = subprocess.run([sys.executable, "-c", CALLED_OFF], capture_output=True, text=True, check=False)
+    assert done.stdout == "interrupted\n1.0\n", done.stderr
+
+
 SCRIPT = """
 from metaloop_ray.executor import RayExecutor
 

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -43,7 +44,8 @@ class Surroundings(NamedTuple):
     def enter(self) -> None:
         """Make them this worker's."""
         if not in_worker():
-            become_worker()
+            with _undisturbed():
+                become_worker()
             _hear_interrupts()
         before = _variables(), len(sys.path)
         for name in before[0].keys() - self.variables.keys():
@@ -54,6 +56,22 @@ class Surroundings(NamedTuple):
         sys.path += [entry for entry in self.path if entry not in sys.path and Path(entry).exists()]
         if before != (_variables(), len(sys.path)):
             plugins.refresh()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """An item may be called off while its worker imports torch, which can't be imported a second time: later, then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _hear_interrupts() -> None:
