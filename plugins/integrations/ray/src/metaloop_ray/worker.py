@@ -46,7 +46,7 @@ class Surroundings(NamedTuple):
         if not in_worker():
             with _undisturbed():
                 become_worker()
-            _hear_interrupts()
+                _hear_interrupts()
         before = _variables(), len(sys.path)
         for name in before[0].keys() - self.variables.keys():
             del os.environ[name]
