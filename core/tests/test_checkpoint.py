@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from metaloop import checkpoint
+from metaloop.component import Component
 from metaloop.errors import CorruptCheckpoint, UserError
 from metaloop.key import Key
 from metaloop.outcome import Carry, Clock, Draw
@@ -24,6 +25,16 @@ from metaloop.skeleton import revive
 class Point(NamedTuple):
     x: Any
     y: Any = None
+
+
+class World(Component):
+    gravity: float = 9.8
+    walls: tuple[str, ...] = ()
+
+
+class Worlds(NamedTuple):
+    world: World
+    parameters: Any
 
 
 class Counter:
@@ -89,6 +100,9 @@ TREES = st.recursive(
         | st.dictionaries(KEYS, inner, max_size=3).map(OrderedDict)
         | st.builds(Point, inner, inner)
         | st.builds(Draw, inner, inner)
+        | st.builds(
+            Worlds, st.builds(World, gravity=st.floats(allow_nan=False), walls=st.lists(st.text()).map(tuple)), inner
+        )
     ),
     max_leaves=8,
 )
@@ -316,9 +330,10 @@ def test_a_forged_skeleton_imports_and_runs_nothing(tmp_path: Path, monkeypatch:
         "collections:OrderedDict",
         "os",
     ):
-        forge(path, {"named": name, "fields": fields})
-        with pytest.raises(UserError, match=f"saved as {name}, which isn't loaded"):
-            checkpoint.read(path)
+        for skeleton in ({"named": name, "fields": fields}, {"component": name, "fields": {}}):
+            forge(path, skeleton)
+            with pytest.raises(UserError, match=f"saved as {name}, which isn't loaded"):
+                checkpoint.read(path)
     assert "trap_module" not in sys.modules
 
 
@@ -336,6 +351,7 @@ def test_a_forged_skeleton_imports_and_runs_nothing(tmp_path: Path, monkeypatch:
         {"dict": [[{"tensor": "000000 "}, 1]]},
         {"key": 5},
         {"named": 3, "fields": []},
+        {"component": 3, "fields": {}},
         {"tuple": {}},
     ],
 )
@@ -362,6 +378,14 @@ def test_a_class_that_is_not_loaded_or_has_changed_is_named(tmp_path: Path, monk
     monkeypatch.delitem(sys.modules, module.__name__)
     with pytest.raises(UserError, match=r"state was saved as plugin_of_yesterday:State.*import plugin_of_yesterday"):
         checkpoint.load(tmp_path)
+
+
+def test_a_component_that_has_changed_is_named(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 0, {"world": World(gravity=3.0)})
+    fields = {"component": World.component_id(), "gravity": "none", "walls": []}
+    forge(path, {"dict": [["world", {"component": World.component_id(), "fields": fields}]]})
+    with pytest.raises(UserError, match=r"world was saved as a .*World that this version doesn't take \(gravity"):
+        checkpoint.read(path)
 
 
 def test_a_newer_format_is_not_taken_for_damage(tmp_path: Path) -> None:

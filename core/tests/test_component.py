@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import pytest
 import torch
-from metaloop import plugins
+from metaloop import plugins, tree
 from metaloop.component import Component, Options
 from metaloop.errors import PluginError, UnknownName, UserError
 from metaloop.manifest import Part, Plugin
@@ -307,3 +307,13 @@ def test_a_tensor_is_no_field_of_a_run_file() -> None:
 
     with pytest.raises(Exception, match=r"Holds\.value can't be written to a run file: .*Tensor"):
         Holds(value=torch.ones(2)).model_dump(mode="json")
+
+
+def test_a_component_in_a_tree_is_structure_and_passes_through_vmap() -> None:
+    boxes = (Box(width=2.0), torch.arange(3.0))
+    assert tree.length(boxes) == 3
+    assert tree.index(boxes, 1)[0] == Box(width=2.0)
+    grown = torch.func.vmap(lambda task: task[0].width * task[1])(boxes)
+    assert grown.tolist() == [0.0, 2.0, 4.0]
+    with pytest.raises(ValueError, match="Box"):
+        tree.stack([boxes, (Box(width=3.0), torch.arange(3.0))])

@@ -6,6 +6,7 @@ The hand-written loop makes the same torch calls on the same tasks: one `vmap` a
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from functools import cached_property
@@ -152,16 +153,22 @@ def largest_difference(one: Theta, two: Theta) -> float:
     return max(float((one[name] - two[name].detach()).abs().max()) for name in one)
 
 
-def run_cost(steps: tuple[int, int]) -> float:
-    """Microseconds per step of a whole `Experiment.run` (metrics written, no checkpoints) that does nothing."""
-    seconds = []
-    for n in steps:
-        with tempfile.TemporaryDirectory() as folder:
-            experiment = idle(Look(), n)
-            started = time.perf_counter()
-            experiment.run(root=Path(folder), quiet=True)
-            seconds.append(time.perf_counter() - started)
-    return 1e6 * (seconds[1] - seconds[0]) / (steps[1] - steps[0])
+def run_cost(steps: tuple[int, int], rounds: int = 5) -> float:
+    """Microseconds per step of a whole `Experiment.run` (metrics written, no checkpoints) that does nothing.
+
+    The median over rounds of a long run's time beyond a short one's; the first run, which imports, is not counted.
+    """
+    run_seconds(1)
+    slopes = [(run_seconds(steps[1]) - run_seconds(steps[0])) / (steps[1] - steps[0]) for _ in range(rounds)]
+    return 1e6 * statistics.median(slopes)
+
+
+def run_seconds(steps: int) -> float:
+    """How long a run of so many steps of nothing takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        idle(Look(), steps).run(root=Path(folder), quiet=True)
+        return time.perf_counter() - started
 
 
 def idle(meta_optimizer: Any, steps: int = 10**6) -> Experiment:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from metaloop import tree
 from metaloop.errors import UserError
 
 _MUTABLE = (list, dict, set, bytearray, deque)
@@ -120,6 +121,8 @@ class Component(BaseModel):
                     f"{cls.__name__}.{name} is a {part}, which stays mutable inside a frozen component: "
                     "use a tuple, or metaloop.Options for keyword arguments"
                 )
+        # Tasks that hold a component can be batched: in a tree it is structure, as a dict's keys are.
+        tree.be_structure(cls)
 
     @classmethod
     def example(cls) -> Self:

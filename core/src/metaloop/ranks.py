@@ -306,6 +306,7 @@ def _leave(store: Any, rank: int) -> None:
         elif _failed:
             store.wait(["metaloop/left"], timedelta(seconds=10))
     if not _failed:
+        _group.cache_clear()  # the last holder: gloo's threads must be joined before Python's own end, or they abort it
         dist.destroy_process_group()
 
 

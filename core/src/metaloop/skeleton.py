@@ -11,12 +11,14 @@ import math
 import sys
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from metaloop.component import Component
 from metaloop.errors import CorruptCheckpoint, UserError
 from metaloop.key import Key
 
@@ -28,7 +30,7 @@ _DTYPES = {
     *(torch.bool, torch.complex64, torch.complex128),
 }
 _HOLDS = (
-    "a checkpoint holds dicts, lists, tuples, NamedTuples, text, numbers, None, tensors, keys "
+    "a checkpoint holds dicts, lists, tuples, NamedTuples, components, text, numbers, None, tensors, keys "
     "and objects with state_dict and load_state_dict"
 )
 
@@ -67,7 +69,7 @@ def decode(skeleton: Any, tensors: Mapping[str, Tensor], *, device: torch.device
 
     Raises:
         CorruptCheckpoint: the skeleton is not one, or names a tensor that is not there.
-        UserError: a NamedTuple's class isn't loaded or has changed.
+        UserError: the class of a NamedTuple or component isn't loaded or has changed.
     """
     try:
         return _Decoder(tensors).value(skeleton, "", torch.device(device))
@@ -107,15 +109,19 @@ def _class_name(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _loaded_class(name: str) -> Any:
-    """The NamedTuple class `module:qualname`, or None unless its module is loaded; runs no code of it."""
+def _loaded_class(name: str, wanted: Callable[[type], bool]) -> Any:
+    """The class `module:qualname` if it is wanted, or None unless its module is loaded; runs no code of it."""
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         if not isinstance(found, types.ModuleType | type):
             return None
         found = vars(found).get(part)
-    return found if isinstance(found, type) and _is_named_tuple(found) else None
+    return found if isinstance(found, type) and wanted(found) else None
+
+
+def _is_component(kind: type) -> bool:
+    return issubclass(kind, Component)
 
 
 def _is_named_tuple(kind: type) -> bool:
@@ -156,6 +162,8 @@ class _Encoder:
             return {name: [[self._key(key, path), self.node(item, _in(path, key))] for key, item in value.items()]}
         if _is_named_tuple(kind):
             return self._named_tuple(value, path)
+        if isinstance(value, Component):
+            return {"component": self._class_of(value, path, _is_component), "fields": value.model_dump(mode="json")}
         if is_live(value):
             return self._object(value, path)
         return self._refuse(path, value, _HOLDS)
@@ -170,11 +178,14 @@ class _Encoder:
         return self.node(key, path)
 
     def _named_tuple(self, value: Any, path: str) -> Any:
+        fields = [[field, self.node(item, _in(path, field))] for field, item in value._asdict().items()]
+        return {"named": self._class_of(value, path, _is_named_tuple), "fields": fields}
+
+    def _class_of(self, value: Any, path: str, wanted: Callable[[type], bool]) -> str:
         name = _class_name(type(value))
-        if _loaded_class(name) is not type(value):
+        if _loaded_class(name, wanted) is not type(value):
             self._refuse(path, value, f"its class can't be found as {name}: define it at the top of a module")
-        fields = value._asdict().items()
-        return {"named": name, "fields": [[field, self.node(item, _in(path, field))] for field, item in fields]}
+        return name
 
     def _object(self, value: Any, path: str) -> Any:
         if self._in_object:
@@ -251,6 +262,8 @@ class _Decoder:
                 return OrderedDict(self._dict(pairs, path, device))
             case {"named": str(name), "fields": list(pairs)}:
                 return self._named_tuple(name, pairs, path, device)
+            case {"component": str(name), "fields": dict(fields)}:
+                return self._component(name, fields, path)
             case {"tensor": str()}:
                 return self._tensor(node, path, device)
             case {"key": {"tensor": str()} as inner}:
@@ -281,10 +294,7 @@ class _Decoder:
         return result
 
     def _named_tuple(self, name: str, pairs: list[Any], path: str, device: torch.device) -> Any:
-        kind = _loaded_class(name)
-        if kind is None:
-            module = name.partition(":")[0]
-            raise UserError(f"{path or 'the tree'} was saved as {name}, which isn't loaded: import {module} first")
+        kind = self._class(name, path, _is_named_tuple)
         values = self._dict(pairs, path, device)
         if tuple(values) != kind._fields:
             raise UserError(
@@ -292,6 +302,26 @@ class _Decoder:
                 f"{', '.join(kind._fields)}: use the version that saved it"
             )
         return tuple.__new__(kind, values.values())
+
+    def _component(self, name: str, fields: dict[str, Any], path: str) -> Component:
+        kind = self._class(name, path, _is_component)
+        try:
+            component: Component = kind.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "its fields"
+            raise UserError(
+                f"{path or 'the tree'} was saved as a {name} that this version doesn't take "
+                f"({where}: {first['msg']}): use the version that saved it"
+            ) from None
+        return component
+
+    def _class(self, name: str, path: str, wanted: Callable[[type], bool]) -> Any:
+        kind = _loaded_class(name, wanted)
+        if kind is None:
+            module = name.partition(":")[0]
+            raise UserError(f"{path or 'the tree'} was saved as {name}, which isn't loaded: import {module} first")
+        return kind
 
     def _tensor(self, node: dict[str, Any], path: str, device: torch.device) -> Tensor:
         name, order = node["tensor"], node.get("order")

@@ -1,7 +1,8 @@
 """The one place where metaloop meets torch's tree library.
 
 A tree is a nesting of dicts, lists, tuples and NamedTuples whose leaves are tensors (or keys, which are tree nodes of
-their own). `torch.func.vmap` uses the same library, so whatever passes here can be batched.
+their own). Components in it are structure. `torch.func.vmap` uses the same library, so whatever passes here can be
+batched.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 T = TypeVar("T")
+
+
+def be_structure(kind: type) -> None:
+    """Let values of a class be a part of trees' structure, as a dict's keys are: no leaves, equal in equal trees."""
+    pytree.register_pytree_node(kind, lambda value: ([], value), lambda _, value: value)
 
 
 def leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
