@@ -226,7 +226,7 @@ class Experiment(Component):
         until: int | None = None,
         *,
         run: Run | None = None,
-        root: Path | None = None,
+        root: Path | str | None = None,
         max_seconds: float | None = None,
         quiet: bool = False,
         hooks: Sequence[object] = (),

@@ -44,7 +44,7 @@ def run_experiment(
     experiment: Experiment,
     until: int | None,
     run: Run | None,
-    root: Path | None,
+    root: Path | str | None,
     max_seconds: float | None,
     quiet: bool,
     listeners: Sequence[object] | Hooks,

@@ -289,6 +289,7 @@ def _group() -> Any:
     if here().local < torch.cuda.device_count():
         torch.cuda.set_device(here().local)
     if dist.is_initialized():  # by the script that runs the experiment
+        atexit.register(_group.cache_clear)
         return dist.new_group(backend=backend, timeout=_PATIENCE)
     store, rank, size = next(rendezvous("env://"))
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)

@@ -53,7 +53,7 @@ class Run:
         config: Mapping[str, Any],
         *,
         name: str,
-        root: Path | None = None,
+        root: Path | str | None = None,
         kind: str = "experiment",
         parent: str | None = None,
         seed: int | None = None,
@@ -91,7 +91,7 @@ class Run:
             if not run._make(about):
                 raise UserError(f"the run {run.path} exists already")
             return run
-        root = (root or runs_root()).absolute()
+        root = Path(root or runs_root()).absolute()
         while True:
             run = cls(root / f"{_slug(name)}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
             if run._make(about):
@@ -127,7 +127,7 @@ class Run:
         """
         if (Path(run) / "run.json").is_file():
             return cls(Path(run).absolute())
-        root = (root or runs_root()).absolute()
+        root = Path(root or runs_root()).absolute()
         first, *rest = str(run).split("/")
         if (first, rest) == ("last", []) and (found := list_runs(root)):
             return cls(found[0].path)

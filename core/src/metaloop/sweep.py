@@ -102,7 +102,7 @@ class Sweep(Component):
         self,
         *,
         run: Run | None = None,
-        root: Path | None = None,
+        root: Path | str | None = None,
         max_seconds: float | None = None,
         quiet: bool = False,
         hooks: Sequence[object] | Hooks = (),

@@ -1,0 +1,1 @@
+"""Deep Neuroevolution: genetic algorithms (Petroski Such et al. 2017) for metaloop."""

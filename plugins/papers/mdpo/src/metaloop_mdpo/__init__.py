@@ -1,0 +1,1 @@
+"""Mirror Descent Policy Optimization (Tomar et al. 2022) for metaloop."""
