@@ -2,4 +2,4 @@
 
 from metaloop.manifest import Plugin
 
-SPEC = Plugin(name="deep-ga", summary="Deep Neuroevolution: genetic algorithms (Petroski Such et al. 2017) for metaloop")
+SPEC = Plugin(name="deep-ga", summary="Deep Neuroevolution: truncation selection, seeds as genomes, novelty")
