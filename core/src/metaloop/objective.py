@@ -74,6 +74,10 @@ class Objective(Protocol[Theta]):
         """The gradient through `k` inner steps (truncated), the outcome and the carry, detached."""
         ...
 
+    def init(self, key: Key) -> Theta:
+        """A first theta, as the experiment drew its own: other individuals of a population, restarts."""
+        ...
+
     def fresh(self, name: str, n: int | None = None) -> Objective[Theta]:
         """The same problem on other tasks, from the same budget: elites, validation, line search."""
         ...
@@ -228,6 +232,11 @@ class TaskObjective(Generic[Theta]):
         after = Carry(carry.draw, tree.detach(state), clock, carry.keys)
         self._note(carry, after, 1 if measure == "end" else max(k, 1))
         return gradient, from_rows(tree.detach(rows))._replace(done=done), after
+
+    def init(self, key: Key) -> Theta:
+        """A first theta."""
+        theta: Theta = self.learner.init(self._family.spec, key)
+        return theta
 
     def fresh(self, name: str, n: int | None = None) -> TaskObjective[Theta]:
         """The same problem on other tasks."""
