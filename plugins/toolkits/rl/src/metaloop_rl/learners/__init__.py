@@ -1,0 +1,1 @@
+"""Learners that act: policies, and how they improve inside one life."""
