@@ -11,6 +11,9 @@ class TensorControlSpec(ControlSpec):
     Continuous actions are in [-1, 1] along each axis; the environment scales them to its own bounds.
     """
 
+    states: int | None = None
+    """Where an observation is a state's number (of shape `()`, int64): how many states there are."""
+
 
 class GymControlSpec(ControlSpec):
     """Gymnasium environments: the tasks are a list of `GymTask`, opened by whoever acts in them.

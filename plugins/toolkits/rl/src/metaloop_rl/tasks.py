@@ -40,13 +40,15 @@ class Environments(TaskFamily[Worlds, dict[str, Any]]):
         """Refuse parameters that the environment does not have.
 
         Raises:
-            UserError: a range names none of them.
+            UserError: a range names none of them that is one number.
         """
-        known = self.env.parameters_type._fields
+        drawn = self.env.draw(Key.of(0))
+        known = [name for name, part in drawn._asdict().items() if part.is_floating_point() and part.ndim == 0]
         for part in self.vary:
             if part.name not in known:
                 raise UserError(
-                    f"vary: {type(self.env).__name__} has no parameter {part.name!r}, it has {', '.join(known)}"
+                    f"vary: {type(self.env).__name__} has no parameter {part.name!r} that is one number, "
+                    f"it has {', '.join(known) or 'none'}"
                 )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
@@ -95,13 +96,26 @@ class TensorEnv(Component, Generic[Physics, Parameters]):
         drawn: Parameters = self.parameters_type(*map(spread, self.parameters_type._fields))
         return drawn
 
+    def time_limit(self, parameters: Parameters) -> int | Tensor:
+        """Steps until an episode is truncated, for all or `[*batch]`; at most `max_steps`."""
+        return self.max_steps
+
+    @property
+    def states(self) -> int | None:
+        """How many states there are, where an observation is a state's number: of shape `()`, int64."""
+        return None
+
     # What follows is the toolkit's; authors of environments leave it.
 
     @property
     def spec(self) -> TensorControlSpec:
         """What kind of task this is."""
         return TensorControlSpec(
-            observation=self.observation, actions=self.actions, discrete=self.discrete, horizon=self.max_steps
+            observation=self.observation,
+            actions=self.actions,
+            discrete=self.discrete,
+            horizon=self.max_steps,
+            states=self.states,
         )
 
     def reset(self, key: Key, n: int, parameters: Parameters | None = None) -> tuple[EnvState, Tensor]:
@@ -142,13 +156,16 @@ class TensorEnv(Component, Generic[Physics, Parameters]):
         physics, reward, terminated = self.advance(state.parameters, state.physics, action, key)
         time = state.time + 1
         seen = self.observe(state.parameters, physics)
-        return Step(EnvState(physics, time, state.parameters), seen, reward, terminated, time >= self.max_steps, seen)
+        late = time >= self.time_limit(state.parameters)
+        return Step(EnvState(physics, time, state.parameters), seen, reward, terminated, late, seen)
 
     def step_and_reset(self, state: EnvState, action: Tensor, key: Key) -> Step:
         """One step; where it ends an episode the next one begins at once (Gymnasium's SAME_STEP autoreset)."""
         step = self.step(state, action, key.fold("step"))
-        fresh, first = self.restart(state.parameters, key.fold("reset"))
-        done = step.done
+        done, keys = step.done, key.fold("reset")
+        if _may_look_at(done):
+            return self._begin_rows(step, done.nonzero(as_tuple=True), keys)
+        fresh, first = self.restart(state.parameters, keys)
         shaped = done.reshape(done.shape + (1,) * len(self.observation))
         return step._replace(
             state=EnvState(
@@ -158,6 +175,35 @@ class TensorEnv(Component, Generic[Physics, Parameters]):
             ),
             observation=torch.where(shaped, first, step.observation),
         )
+
+    def _begin_rows(self, step: Step, rows: tuple[Tensor, ...], keys: Key) -> Step:
+        """New episodes in the rows whose episode ended, without the work of beginning one in every row."""
+        if not len(rows[0]):
+            return step
+        parameters = step.state.parameters
+        fresh, first = self.restart(tree.index(parameters, rows), keys[rows])
+
+        def put(old: Tensor, new: Tensor) -> Tensor:
+            return old.index_put(rows, new.to(old.dtype))
+
+        physics = tree.tree_map(put, step.state.physics, fresh.physics)
+        time = put(step.state.time, fresh.time)
+        return step._replace(state=EnvState(physics, time, parameters), observation=put(step.observation, first))
+
+
+def wrapped(angle: Tensor) -> Tensor:
+    """The same angle in [-pi, pi)."""
+    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+
+
+def _may_look_at(done: Tensor) -> bool:
+    """Whether what is computed may depend on values, and whether that pays: on a GPU looking means to wait."""
+    return (
+        done.ndim > 0
+        and done.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is None  # inside vmap or grad
+    )
 
 
 class Range(Component):
