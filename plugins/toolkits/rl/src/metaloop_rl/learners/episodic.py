@@ -188,9 +188,9 @@ class Play(NamedTuple):
             outputs = learner.model.outputs(theta, rows, each=True).reshape(*axes, -1)
             action = learner.actions(outputs, env.discrete, lives.fold("policy", t))
             step = env.step(state, action, lives.fold("environment", t))
+            state, seen = step.state, step.observation
             returns = returns + torch.where(alive, step.reward, 0.0)
             lengths = lengths + alive
-            state, seen = step.state, step.observation
             physics = tree.where(alive, state.physics, physics)
             alive = alive & ~step.done
             if _readable(alive) and not bool(alive.any()):
