@@ -36,6 +36,11 @@ class Environments(TaskFamily[Worlds, dict[str, Any]]):
     env: AnyTensorEnv = Field(default_factory=CartPole, description="the environment")
     vary: tuple[Range, ...] = Field(default=(), description="parameters that differ from task to task")
 
+    @classmethod
+    def example(cls) -> Environments:
+        """CartPole under other gravities."""
+        return cls(vary=(Range.example(),))
+
     def model_post_init(self, context: Any) -> None:
         """Refuse parameters that the environment does not have.
 
@@ -96,6 +101,11 @@ class GymTasks(TaskFamily[list[GymTask], dict[str, Any]]):
         default=(), description="attributes of the unwrapped environment by dotted path, such as model.opt.gravity.2"
     )
     vary_options: tuple[Range, ...] = Field(default=(), description="keyword arguments that vary")
+
+    @classmethod
+    def example(cls) -> GymTasks:
+        """CartPole under other gravities."""
+        return cls(vary=(Range.example(),))
 
     @cached_property
     def spec(self) -> GymControlSpec:

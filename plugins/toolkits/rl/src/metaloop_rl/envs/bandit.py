@@ -98,7 +98,7 @@ class BernoulliBandit(_Bandit[Arms]):
 
 
 class GaussianBandit(_Bandit[NoisyArms]):
-    """Arms with normal rewards, whose means are normal too: the ten-armed testbed (Sutton & Barto 2018, section 2.3)."""
+    """Arms with normal rewards, whose means are normal too: the testbed of Sutton & Barto (2018), section 2.3."""
 
     parameters_type: ClassVar[type[Any]] = NoisyArms
 

@@ -106,7 +106,7 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
     )
     random_start: bool = Field(default=False, description="every episode begins in another cell")
     random_objects: bool = Field(
-        default=False, description="objects lie elsewhere whenever they come (needs the image)"
+        default=False, description="objects lie elsewhere whenever they come; needs view: image"
     )
     view: Literal["one-hot", "index", "image"] = Field(
         default="one-hot", description="the state's number as a vector, or as it is, or planes of the grid"
@@ -121,7 +121,7 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
         """Refuse levels that can't be.
 
         Raises:
-            UserError: a range is upside down, the grid is too small, the map is wrong, or the view can't show the levels.
+            UserError: a range is upside down, the grid too small, the map wrong, or the view can't show the levels.
         """
         _refuse_upside_down("GridWorld: min_steps and max_steps", self.min_steps, self.max_steps)
         if self.random_objects and self.view != "image":
@@ -154,12 +154,12 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
     @property
     def cells(self) -> int:
         """Cells of the largest grid."""
-        return self.width**2
+        return self.width * self.width
 
     @property
     def state_count(self) -> int:
         """Where the agent is, times which objects are there."""
-        return self.cells * 2 ** len(self.objects)
+        return self.cells << len(self.objects)
 
     @property
     def states(self) -> int | None:
@@ -269,8 +269,8 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
 
     def index(self, physics: GridPhysics) -> Tensor:
         """The number of a state, `[*batch]` int64, below `state_count`: the agent's cell, then one bit per object."""
-        bits = 2 ** torch.arange(physics.present.shape[-1], device=physics.agent.device)
-        return physics.agent + self.cells * (physics.present * bits).sum(-1)
+        place = self.cells << torch.arange(physics.present.shape[-1], device=physics.agent.device)
+        return physics.agent + (physics.present * place).sum(-1)
 
     def observe(self, parameters: GridParameters, physics: GridPhysics) -> Tensor:
         """As the view says."""
@@ -284,7 +284,7 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
         agent = physics.agent[..., None] == cell
         objects = (physics.cells[..., None] == cell) & physics.present[..., None]  # [*batch, object, cell]
         planes = torch.cat([torch.stack([parameters.walls, agent], dim=-2), objects], dim=-2)
-        return planes.to(dtype).unflatten(-1, (self.width, self.width))
+        return planes.to(dtype).reshape(*planes.shape[:-1], self.width, self.width)
 
 
 def _places(key: Key, taken: Tensor, inside: Tensor, n: int) -> Tensor:
