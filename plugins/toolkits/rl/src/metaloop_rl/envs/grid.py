@@ -220,7 +220,8 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
     def _each(self, key: Key, name: Literal["reward", "terminate", "respawn"]) -> Tensor:
         """A property of each object, `[*batch, object]`: rewards are uniform, probabilities log-uniform."""
         unit = key.fold(name).uniform(len(self.objects))
-        low, high = torch.tensor([getattr(each, name) for each in self.objects], device=key.device).to(unit.dtype).T
+        ranges = torch.tensor([getattr(each, name) for each in self.objects], dtype=unit.dtype, device=key.device)
+        low, high = ranges.unbind(-1)
         if name == "reward":
             return low + (high - low) * unit
         return torch.where(low < high, low * (high / low) ** unit, low)
