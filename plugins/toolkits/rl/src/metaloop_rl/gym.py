@@ -23,23 +23,30 @@ def open_env(task: GymTask) -> Env:
     """The environment that a task describes, with observations of one array.
 
     Raises:
-        UserError: Gymnasium can't make it, a wrapper is unknown, or an attribute to set is not there.
+        UserError: Gymnasium can't make it, a wrapper is unknown or does not fit, or an attribute to set is not there.
     """
     _register(task["id"])
     try:
         env: Env = gymnasium.make(task["id"], **task["options"])
     except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
-        raise UserError(f"Gymnasium can't make {task['id']!r}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"Gymnasium can't make {task['id']!r}: {_first_line(error)}") from error
     for name, options in task["wrappers"]:
         wrapper = getattr(gymnasium.wrappers, name, None)
         if wrapper is None:
             raise UserError(f"gymnasium.wrappers has no {name!r}")
-        env = wrapper(env, **options)
+        try:
+            env = wrapper(env, **options)
+        except (gymnasium.error.Error, TypeError, ValueError, AssertionError, ModuleNotFoundError) as error:
+            raise UserError(f"gymnasium.wrappers.{name} does not fit {task['id']!r}: {_first_line(error)}") from error
     for path, value in task["settings"].items():
         _set(env.unwrapped, path, value, task["id"])
     if not isinstance(env.observation_space, spaces.Box):
         env = gymnasium.wrappers.FlattenObservation(env)
     return env
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _register(name: str) -> None:
