@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metaloop import Key
+from metaloop import Key, tree
 from metaloop_rl.replay import Replay
 from torch import Tensor
 from torch.func import vmap
@@ -26,6 +26,16 @@ def test_the_oldest_rows_go_first() -> None:
     assert int(buffer.size) == 5
     assert buffer.rows["b"].sort().values.tolist() == [2, 3, 4, 5, 6]
     assert torch.equal(buffer.rows["a"][:, 0], buffer.rows["b"].float())
+
+
+def test_adding_in_place_adds_the_same() -> None:
+    pure, written = empty(5), empty(5)
+    for first in (0, 3, 6):
+        before = tree.clone(pure)
+        after, written = pure.add(rows(first, 3)), written.add_(rows(first, 3))
+        assert all(torch.equal(pure.rows[name], before.rows[name]) for name in pure.rows)
+        pure = after
+    assert all(torch.equal(pure.rows[name], written.rows[name]) for name in pure.rows)
 
 
 def test_samples_are_whole_rows_of_those_that_are_there_each_as_often() -> None:

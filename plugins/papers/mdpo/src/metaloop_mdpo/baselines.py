@@ -94,7 +94,7 @@ def _monitored(task: GymTask, monitor: Any) -> Any:
     from metaloop_rl.gym import open_env
 
     env = open_env(task)
-    return monitor.Monitor(RescaleAction(env, -1.0, 1.0) if hasattr(env.action_space, "low") else env)
+    return monitor.Monitor(RescaleAction(env, np.float32(-1), np.float32(1)) if hasattr(env.action_space, "low") else env)
 
 
 def _peers(name: str) -> tuple[Any, Any, Any, Any]:

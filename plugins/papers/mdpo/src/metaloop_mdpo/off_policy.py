@@ -181,10 +181,11 @@ class OffPolicyDescent(Component):
         rows = Transition(
             state.observation, action, step.reward, step.final_observation, step.terminated.to(step.reward)
         )
+        add = state.replay.add if isinstance(task, Worlds) else state.replay.add_
         return state._replace(
             environment=step.state,
             observation=step.observation,
-            replay=state.replay.add(rows),
+            replay=add(rows),
             episodes=state.episodes.update(step.reward[None], step.done[None]),
         )
 

@@ -53,7 +53,9 @@ class Categorical(NamedTuple):
     def kl(self, other: Categorical) -> Tensor:
         """KL(self || other), `[*batch]`, nats."""
         logs = self.log_probabilities
-        return (logs.exp() * (logs - other.log_probabilities)).sum(-1)
+        away = other.log_probabilities - logs
+        # No term is below zero: near 0 nothing cancels. Beyond e^80 the first factor has long vanished.
+        return (logs.exp() * (away.clamp(max=80.0).expm1() - away)).sum(-1)
 
 
 class Gaussian(NamedTuple):
@@ -89,9 +91,9 @@ class Gaussian(NamedTuple):
 
     def kl(self, other: Gaussian) -> Tensor:
         """KL(self || other), `[*batch]`, nats."""
-        ratio = (2 * (self.log_std - other.log_std)).exp()
+        wider = 2 * (self.log_std - other.log_std)
         away = (self.mean - other.mean) * (-other.log_std).exp()
-        return 0.5 * (ratio + away.square() - 1.0 - ratio.log()).sum(-1)
+        return 0.5 * (away.square() + wider.expm1() - wider).sum(-1)
 
 
 class Squashed(NamedTuple):

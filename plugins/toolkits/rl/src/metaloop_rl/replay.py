@@ -37,21 +37,29 @@ class Replay(NamedTuple):
     def add(self, new: Any) -> Replay:
         """The buffer with rows `[n, ...]`, at most its capacity, in place of the oldest ones.
 
-        This buffer is consumed, as a learner's state is by its step: the rows are written into its tensors.
+        Raises:
+            ValueError: there are more rows than the buffer holds.
+        """
+        at = self._next(new)
+        rows = tree.tree_map(lambda leaf, values: leaf.index_copy(0, at, values.to(leaf.dtype)), self.rows, new)
+        return Replay(rows, self.added + len(at))
+
+    def add_(self, new: Any) -> Replay:
+        """As `add`, but this buffer is consumed: written into, not copied. For large ones, outside `vmap`.
 
         Raises:
             ValueError: there are more rows than the buffer holds.
         """
+        at = self._next(new)
+        rows = tree.tree_map(lambda leaf, values: leaf.index_copy_(0, at, values.to(leaf.dtype)), self.rows, new)
+        return Replay(rows, self.added + len(at))
+
+    def _next(self, new: Any) -> Tensor:
+        """Where the next rows go, `[n]` int64."""
         n = tree.length(new)
         if n > self.capacity:
             raise ValueError(f"a buffer of {self.capacity} rows can't take {n} at once")
-        at = (self.added + torch.arange(n, device=self.added.device)) % self.capacity
-
-        def written(leaf: Tensor, values: Tensor) -> Tensor:
-            leaf[at] = values.to(leaf.dtype)
-            return leaf
-
-        return Replay(tree.tree_map(written, self.rows, new), self.added + n)
+        return (self.added + torch.arange(n, device=self.added.device)) % self.capacity
 
     def sample(self, key: Key, n: int) -> Any:
         """Rows `[n, ...]` drawn uniformly with replacement; a buffer that holds none gives zeros."""
