@@ -58,6 +58,11 @@ class GridObject(Component):
     terminate: Span = Field(default=(0.01, 1.0), description="probability to end the episode, log-uniform")
     respawn: Span = Field(default=(0.001, 0.1), description="probability of each step to come back, log-uniform")
 
+    @classmethod
+    def example(cls) -> GridObject:
+        """A prize that sometimes ends the episode."""
+        return cls(reward=(1.0, 1.0), terminate=(0.1, 0.1), respawn=(0.01, 0.5))
+
     def model_post_init(self, context: Any) -> None:
         """Refuse ranges from which nothing can be drawn.
 
@@ -131,15 +136,17 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
         _refuse_upside_down("GridWorld.side", *self.side)
         if self.least > len(self.objects):
             raise UserError(f"GridWorld.least: {self.least} of {len(self.objects)} objects can't be there")
-        if self.drawn is not None:
+        if self.plan:
+            read_plan(self.plan, len(self.objects))
             return
         if self.side[0] ** 2 <= len(self.objects):
             raise UserError(
                 f"GridWorld.side: {self.side[0]}x{self.side[0]} cells have no room for the agent and "
                 f"{len(self.objects)} objects"
             )
-        if self.walls > self.cells:
-            raise UserError(f"GridWorld.walls: {self.walls} is more than the {self.cells} cells of the largest grid")
+        most = self.side[1] * self.side[1]
+        if self.walls > most:
+            raise UserError(f"GridWorld.walls: {self.walls} is more than the {most} cells of the largest grid")
 
     @cached_property
     def drawn(self) -> Plan | None:
