@@ -156,6 +156,15 @@ def test_levels_of_a_family_can_be_played_and_differ_as_it_says(name: str) -> No
     assert bool((levels.exists.int().diff(dim=1) <= 0).all())
 
 
+def test_what_a_map_leaves_open_lies_anywhere_else() -> None:
+    levels = GridWorld(plan=("1..", "###", "##."), objects=(PRIZE, TRAP, TRAP)).draw(Key.of(0).split(300))
+    assert set(levels.cells[:, 0].tolist()) == {0}
+    assert {tuple(sorted(row)) for row in torch.cat([levels.start[:, None], levels.cells], 1).tolist()} == {
+        (0, 1, 2, 8)
+    }
+    assert set(levels.start.tolist()) == {1, 2, 8}
+
+
 def test_random_levels_have_every_size_and_the_walls_that_fit() -> None:
     env = grid_family("small")
     levels = env.draw(Key.of(3).split(3000))

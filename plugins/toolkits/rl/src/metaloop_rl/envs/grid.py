@@ -195,10 +195,12 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
     def draw(self, key: Key) -> GridParameters:
         """A level: start and objects in different free cells."""
         walls, inside = self._ground(key)
-        fixed = torch.tensor(self.drawn.places if self.drawn else [-1] * (1 + len(self.objects)), device=key.device)
+        known = self.drawn.places if self.drawn else (-1,) * (1 + len(self.objects))
+        fixed = torch.tensor(known, device=key.device)
         marked = (torch.arange(self.cells, device=key.device)[:, None] == fixed).any(-1)  # [cell]
-        places = _places(key.fold("places"), walls | marked, inside, 1 + len(self.objects))
-        places = torch.where(fixed < 0, places, fixed)
+        free = _places(key.fold("places"), walls | marked, inside, max(1, known.count(-1)))
+        slots = [max(0, known[: i + 1].count(-1) - 1) for i in range(len(known))]
+        places = torch.where(fixed < 0, free[..., slots], fixed)
         walls = walls.scatter(-1, places, False)  # where walls leave too little room, they give way
         count = key.fold("count").randint(self.least, len(self.objects) + 1)
         low, high = math.log(self.min_steps), math.log(self.max_steps)
