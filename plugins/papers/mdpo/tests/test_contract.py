@@ -9,6 +9,7 @@ from metaloop_mdpo.off_policy import OffPolicy, OffPolicyGym
 from metaloop_mdpo.on_policy import OnPolicy, OnPolicyGym
 from metaloop_rl.envs.env import Range
 from metaloop_rl.tasks import Environments, GymTasks
+
 from .point import POINTS
 
 CARTS = Environments(vary=(Range.example(),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -30,7 +31,9 @@ class Peer(Component):
         """TRPO."""
         return cls(algorithm="TRPO")
 
-    def train(self, task: GymTask, steps: int, *, seed: int, copies: int = 8, batch: int = 2048, window: int = 20) -> list[Row]:
+    def train(
+        self, task: GymTask, steps: int, *, seed: int, copies: int = 8, batch: int = 2048, window: int = 20
+    ) -> list[Row]:
         """Train for some environment steps.
 
         Args:
@@ -75,12 +78,15 @@ class Peer(Component):
             options = {"n_steps": batch // copies, **options}
             env = vec.VecNormalize(env, gamma=options.get("gamma", 0.99)) if self.normalise else env
         with torch.random.fork_rng(devices=[]):
-            model = algorithm(
-                "MlpPolicy", env, seed=seed % 2**32, device="cpu", stats_window_size=window, **options
-            )
+            model = algorithm("MlpPolicy", env, seed=seed % 2**32, device="cpu", stats_window_size=window, **options)
             model.learn(steps, callback=Follow(), log_interval=None)
         env.close()
         return rows
+
+
+def available() -> bool:
+    """Whether the peers are installed."""
+    return all(find_spec(name) is not None for name in ("stable_baselines3", "sb3_contrib"))
 
 
 def _kl(model: BaseAlgorithm) -> Row:
@@ -94,7 +100,9 @@ def _monitored(task: GymTask, monitor: Any) -> Any:
     from metaloop_rl.gym import open_env
 
     env = open_env(task)
-    return monitor.Monitor(RescaleAction(env, np.float32(-1), np.float32(1)) if hasattr(env.action_space, "low") else env)
+    return monitor.Monitor(
+        RescaleAction(env, np.float32(-1), np.float32(1)) if hasattr(env.action_space, "low") else env
+    )
 
 
 def _peers(name: str) -> tuple[Any, Any, Any, Any]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def psi(log_ratio: Tensor, advantage: Tensor, kl: Tensor, t: Tensor | float) -> Tensor:
-    """Psi (eq. 5 of the paper): E[pi / pi_k A] - KL(pi || pi_k) / t, to be maximised by some steps of SGD.
+    """Psi: E[pi / pi_k A] - KL(pi || pi_k) / t, to be maximised by some steps of SGD.
 
     Args:
         log_ratio: log pi(a|s) - log pi_k(a|s), `[rows]`.

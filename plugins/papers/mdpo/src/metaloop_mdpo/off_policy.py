@@ -1,4 +1,4 @@
-"""Off-policy MDPO (section 4.2): soft actor-critic with the last policy for a reference instead of the uniform one."""
+"""Off-policy MDPO: soft actor-critic with the last policy for a reference instead of the uniform one."""
 
 from __future__ import annotations
 
@@ -76,8 +76,10 @@ class OffPolicyDescent(Component):
     tau: float = Field(default=0.005, gt=0, le=1, description="how fast the target value function follows")
     entropy: float = Field(default=0.2, ge=0, description="lambda: weight of the entropy")
     klcoeff: float = Field(default=1.0, ge=0, description="c: the step size of mirror descent is 1 / (c - lambda)")
-    q: float = Field(default=1.0, ge=1, le=2, description="Tsallis index of divergence and entropy; 1: KL and Shannon's")
-    decay: float = Field(default=1e-3, ge=0, description="weight of squared means and log deviations in the policy's loss")
+    q: float = Field(default=1.0, ge=1, le=2, description="Tsallis index of divergence and entropy; 1: KL")
+    decay: float = Field(
+        default=1e-3, ge=0, description="weight of squared means and log deviations in the policy's loss"
+    )
     mean_actions: bool = Field(
         default=False, description="act by the policy's mean after the warm-up, as the authors' code does"
     )
@@ -119,7 +121,9 @@ class OffPolicyDescent(Component):
             raise Incompatible(f"{type(self).__name__} acts in environments ({self.kind.__name__})")
         flat_observations(spec)  # type: ignore[arg-type]
         if spec.discrete:  # type: ignore[attr-defined]
-            raise Incompatible(f"{type(self).__name__} needs continuous actions, these are discrete: use mdpo/on-policy")
+            raise Incompatible(
+                f"{type(self).__name__} needs continuous actions, these are discrete: use mdpo/on-policy"
+            )
 
     def init(self, spec: Any, key: Key) -> Theta:
         """The first policy, value function and Q functions."""

@@ -1,4 +1,4 @@
-"""On-policy MDPO (section 4.1): mirror descent on batches of the current policy, each solved by m steps of Adam."""
+"""On-policy MDPO: mirror descent on batches of the current policy, each solved by m steps of Adam."""
 
 from __future__ import annotations
 
@@ -220,13 +220,11 @@ class MirrorDescent(Component):
 
         return of
 
-    def _fit(
-        self, value: Theta, adam: Adam, batch: Batch, lr: Tensor | float, key: Key
-    ) -> tuple[Theta, Adam, Tensor]:
+    def _fit(self, value: Theta, adam: Adam, batch: Batch, lr: Tensor | float, key: Key) -> tuple[Theta, Adam, Tensor]:
         """Epochs of minibatches on the larger one of clipped and unclipped squared errors."""
         loss = torch.zeros_like(batch.value[0])
         for epoch in range(self.value_epochs):
-            for rows in key.fold(epoch).permutation(self.batch).split(self.value_batch):
+            for rows in torch.split(key.fold(epoch).permutation(self.batch), self.value_batch):
                 mini = tree.index(batch, rows)
                 slope, loss = grad_and_value(self._value_loss)(value, mini)
                 value, adam = adam.descend(value, clipped(slope, self.clip), lr, eps=1e-5)

@@ -8,6 +8,8 @@ import torch
 from metaloop import Key
 from torch import Tensor
 
+GAMMA = 0.9
+
 
 class Mdp(NamedTuple):
     """Finite MDPs `[*batch]` with states S and actions A."""
@@ -33,7 +35,7 @@ class Values(NamedTuple):
         return self.action - self.state.unsqueeze(-1)
 
 
-def random_mdp(key: Key, states: int = 12, actions: int = 4, gamma: float = 0.9) -> Mdp:
+def random_mdp(key: Key, states: int = 12, actions: int = 4, gamma: float = GAMMA) -> Mdp:
     """MDPs with uniform rewards in [0, 1) and transitions drawn uniformly from the simplex, one for each key."""
     weights = -torch.log1p(-key.fold("transition").uniform(states, actions, states))
     return Mdp(weights / weights.sum(-1, keepdim=True), key.fold("reward").uniform(states, actions), gamma)
@@ -48,7 +50,7 @@ def values(mdp: Mdp, policy: Tensor) -> Values:
 
 
 def mirror_step(policy: Tensor, advantage: Tensor, t: float) -> Tensor:
-    """pi_{k+1}(a|s) proportional to pi_k(a|s) exp(t A(s, a)): the exact solution of eq. 4 of the paper."""
+    """pi_{k+1}(a|s) proportional to pi_k(a|s) exp(t A(s, a)): the step's exact solution."""
     return (policy.log() + t * advantage).softmax(-1)
 
 

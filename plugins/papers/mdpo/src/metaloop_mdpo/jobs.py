@@ -1,0 +1,61 @@
+"""The paper's experiments as jobs; `gpu` holds the paper's own settings, `cpu` shorter ones for two cores."""
+
+from __future__ import annotations
+
+from metaloop import Experiment, Pipeline
+from metaloop_basics.models import Mlp
+from metaloop_rl.models import OrthogonalMlp
+from metaloop_rl.policies import Actor, SquashedActor
+from metaloop_rl.tasks import GymTasks
+
+from metaloop_mdpo.baselines import Peer
+from metaloop_mdpo.off_policy import OffPolicyGym
+from metaloop_mdpo.on_policy import OnPolicyGym
+from metaloop_mdpo.stages import BesidePeers
+
+
+def on_policy(profile: str = "cpu") -> Pipeline:
+    """On-policy MDPO beside TRPO and PPO, all at their defaults."""
+    learner, seeds = OnPolicyGym(steps=25), 3
+    if profile == "gpu":
+        wide = OrthogonalMlp(widths=(256, 256), activation="tanh")
+        learner, seeds = learner.but(steps=4883, actor=Actor(net=wide.but(head_gain=0.01)), critic=wide), 5
+    return Pipeline(
+        name="mdpo",
+        stages={"mdpo": training(GymTasks(id="Hopper-v5"), learner, seeds), "peers": BesidePeers()},
+    )
+
+
+def off_policy(profile: str = "cpu") -> Pipeline:
+    """Off-policy MDPO with KL and with a Tsallis divergence beside SAC."""
+    learner, tasks, seeds, sac = SHORT, GymTasks(id="Pendulum-v1"), 2, SHORT_SAC
+    if profile == "gpu":
+        wide = Mlp(widths=(256, 256))
+        learner, tasks, seeds = (
+            OffPolicyGym(steps=990, actor=SquashedActor(net=wide), critic=wide),
+            GymTasks(id="Hopper-v5"),
+            5,
+        )
+        sac = Peer(algorithm="SAC", options={"learning_starts": 10_000})
+    return Pipeline(
+        name="mdpo/off-policy",
+        stages={
+            "mdpo-kl": training(tasks, learner, seeds),
+            "mdpo-tsallis": training(tasks, learner.but(q=1.5), seeds),
+            "peers": BesidePeers(trained=("mdpo-kl", "mdpo-tsallis"), peers=(sac,)),
+        },
+    )
+
+
+SHORT = OffPolicyGym(steps=20, sgd_steps=250, warmup=1000, capacity=20_000)
+"""Off-policy MDPO for a few thousand steps."""
+SHORT_SAC = Peer(
+    algorithm="SAC",
+    options={"learning_starts": 1000, "buffer_size": 20_000, "policy_kwargs": {"net_arch": (64, 64)}},
+)
+"""SAC with the same networks, buffer and warm-up."""
+
+
+def training(tasks: GymTasks, learner: OnPolicyGym | OffPolicyGym, seeds: int) -> Experiment:
+    """The learner's own loop: every task is a seed."""
+    return Experiment(tasks=tasks, learner=learner, task_batch=seeds)
