@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self, TypedDict
 
 import torch
@@ -88,7 +87,7 @@ class DeepGA(MetaOptimizer[Theta, GAState]):
     ) -> tuple[Theta, GAState, Outcome]:
         """One generation. The outcome is that of its champion: the individual that fares best."""
         brood = self._brood(state, key)
-        out = self._judge(state, brood, torch.arange(len(brood.seed)), objective, objective)
+        out = self._judge(state, brood, torch.arange(len(brood.seed)), objective)
         fitness = _mean(out)
         found = behaviours(out) if self.objective == "novelty" or self.record else None
         worth, archive = fitness, state["archive"]
@@ -129,21 +128,15 @@ class DeepGA(MetaOptimizer[Theta, GAState]):
         """The elite, if there is one, and its generation's children."""
         n, elders = self.population, len(state["genomes"])
         seeds = key.fold("seeds").randint(0, SEEDS, n)
-        if elders and self.parents:
-            parent = key.fold("parents").randint(0, elders, n)
-        else:
-            parent = torch.full_like(seeds, FRESH)
+        drawn = key.fold("parents").randint(0, max(elders, 1), n)
+        parent = drawn if elders and self.parents else torch.full_like(seeds, FRESH)
         if elders:
             parent, seeds = torch.cat([parent.new_zeros(1), parent]), torch.cat([seeds.new_tensor([UNCHANGED]), seeds])
         return Brood(parent, seeds)
 
     def _weights(self, state: GAState, brood: Brood, rows: Tensor, objective: Objective[Theta]) -> Theta:
         """The weights of some individuals, leaves `[row, ...]`: one addition each."""
-        parent, seed, old = (
-            brood.parent[rows.to(brood.parent.device)],
-            brood.seed[rows.to(brood.seed.device)],
-            state["parents"],
-        )
+        parent, seed, old = brood.parent[rows], brood.seed[rows], state["parents"]
         if bool((parent == FRESH).any()):
             drawn = [
                 objective.init(first_key(s, seed.device)) if p == FRESH or old is None else tree.index(old, p)
@@ -156,13 +149,10 @@ class DeepGA(MetaOptimizer[Theta, GAState]):
         moved = {name: value + self.sigma * noise[name] for name, value in base.items()}
         return tree.where(seed != UNCHANGED, moved, base)
 
-    def _judge(
-        self, state: GAState, brood: Brood, rows: Tensor, objective: Objective[Theta], where: Objective[Theta]
-    ) -> Outcome:
-        """Rows `[individual, task]` of some individuals on an objective's tasks."""
-        parts = [
-            where.many(self._weights(state, brood, part, objective)) for part in rows.split(self.chunk or len(rows))
-        ]
+    def _judge(self, state: GAState, brood: Brood, rows: Tensor, objective: Objective[Theta]) -> Outcome:
+        """Rows `[individual, task]` of some individuals."""
+        chunks = torch.split(rows, self.chunk or len(rows))
+        parts = [objective.many(self._weights(state, brood, chunk, objective)) for chunk in chunks]
         infos = [row for part in parts for row in (part.info or [None] * len(part.loss))]
         info = infos if any(part.info for part in parts) else None
         return from_rows(tree.concatenate([to_rows(part) for part in parts]))._replace(info=info)
@@ -177,7 +167,7 @@ class DeepGA(MetaOptimizer[Theta, GAState]):
         old = [0] if state["genomes"] else []
         rows = [*old, *(row for row in order if row not in old)][: self.candidates]
         fresh = objective.fresh("elite", self.validations)
-        judged = _mean(self._judge(state, brood, torch.tensor(rows), objective, fresh))
+        judged = _mean(self._judge(state, brood, torch.tensor(rows), fresh))
         first = int(judged.argmax())
         return rows[first], float(judged[first])
 
@@ -203,5 +193,4 @@ def _outcome_of(out: Outcome, row: int, more: dict[str, float]) -> Outcome:
     """One candidate's rows, and numbers about its generation in each of them."""
     own = from_rows(tree.index(to_rows(out), row))
     numbers = {name: own.loss.new_full(own.loss.shape, value) for name, value in more.items()}
-    infos: Sequence[object] | None = out.info
-    return own._replace(metrics={**own.metrics, **numbers}, info=None if infos is None else infos[row])
+    return own._replace(metrics={**own.metrics, **numbers}, info=None if out.info is None else out.info[row])

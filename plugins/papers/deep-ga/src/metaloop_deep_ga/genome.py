@@ -4,9 +4,9 @@ The weights of an individual of generation n are
 
     theta_n = phi(tau_0) + sigma_1 * eps(tau_1) + ... + sigma_n * eps(tau_n)
 
-where phi is the learner's initialisation and eps(tau) standard normal noise, both functions of a seed. The list of seeds
-is the individual: its size depends on the number of generations and not on that of the weights. Sums are formed in
-this order and in theta's own precision, so the weights come back to the last bit.
+where phi is the learner's initialisation and eps(tau) standard normal noise, both functions of a seed. The list of
+seeds is the individual: its size depends on the number of generations and not on that of the weights. Sums are formed
+in this order and in theta's own precision, so the weights come back to the last bit.
 """
 
 from __future__ import annotations

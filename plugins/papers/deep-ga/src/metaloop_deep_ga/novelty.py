@@ -12,7 +12,7 @@ _ROWS = 1024
 
 
 def behaviours(outcome: Outcome) -> Tensor:
-    """Each candidate's behaviour `[candidate, k]`: the mean over tasks of metrics `behaviour/0`, ... `[candidate, task]`.
+    """Each candidate's behaviour `[candidate, k]`: means over tasks of the metrics `behaviour/0`, ...
 
     Raises:
         UserError: the learner gives no such metrics.
@@ -39,7 +39,7 @@ def novelty(found: Tensor, archive: Tensor, neighbours: int) -> Tensor:
     if count == 0:
         return torch.zeros_like(found[:, 0])
     rows = torch.arange(len(found), device=found.device)
-    return torch.cat([_novelty(found[part], part, others, count) for part in rows.split(_ROWS)])
+    return torch.cat([_novelty(found[part], part, others, count) for part in torch.split(rows, _ROWS)])
 
 
 def _novelty(found: Tensor, own: Tensor, others: Tensor, count: int) -> Tensor:
