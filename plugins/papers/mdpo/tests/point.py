@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
+import gymnasium
+import numpy as np
 import torch
 from metaloop import Key
 from metaloop_rl.envs.env import TensorEnv
@@ -47,3 +49,24 @@ class Point(TensorEnv[Tensor, PointParameters]):
 
 
 POINTS = Environments(env=Point())
+
+
+class PointEnv(gymnasium.Env[Any, Any]):
+    """`Point` as a Gymnasium environment with rewards a hundred times as large."""
+
+    observation_space = gymnasium.spaces.Box(-10, 10, (1,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    x = 0.0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1)
+        return np.array([self.x], dtype=np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.x = float(np.clip(self.x + 0.5 * action[0], -2, 2))
+        return np.array([self.x], dtype=np.float32), -100 * self.x**2, False, False, {}
+
+
+GYM_POINT = "MetaloopPoint-v0"
+gymnasium.register(GYM_POINT, entry_point=PointEnv, max_episode_steps=10)

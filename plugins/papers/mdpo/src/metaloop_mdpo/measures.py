@@ -79,6 +79,16 @@ def beside(task: str, treatment: str, baseline: str) -> Callable[[Setting], Samp
     return measure
 
 
+def exchanged(task: str, treatment: str, baseline: str) -> Callable[[Setting], Sample]:
+    """Last returns of two contenders; broken: one in the other's place."""
+
+    def measure(setting: Setting) -> Sample:
+        pair = [last(courses(setting, task, who)) for who in (treatment, baseline)]
+        return Sample(*(reversed(pair) if setting.broken else pair))
+
+    return measure
+
+
 def kl_beside(task: str, treatment: str, baseline: str) -> Callable[[Setting], Sample]:
     """Mean KL of an iteration of two contenders."""
 
