@@ -85,10 +85,11 @@ def test_a_seed_names_a_world_and_its_episodes() -> None:
     assert episodes(env, 5)[0][0] != walls[0]
 
 
-def test_the_documented_keys_give_the_same_episode_without_the_adapter() -> None:
-    env, seed = CartPole(), 9
+@pytest.mark.parametrize("env", [CartPole(), GaussianBandit()], ids=["CartPole", "GaussianBandit"])
+def test_the_documented_keys_give_the_same_episode_without_the_adapter(env: Any) -> None:
+    seed = 9
     wrapped = GymnasiumEnv(env)
-    seen, _ = wrapped.reset(seed=seed)
+    wrapped.reset(seed=seed)
     seen, _ = wrapped.reset()
     root = Key.of(seed)
     state, ours = env.restart(env.draw(root.fold("parameters")), root.fold("episode", 1))
@@ -96,7 +97,9 @@ def test_the_documented_keys_give_the_same_episode_without_the_adapter() -> None
     for t in range(5):
         step = env.step(state, torch.tensor(t % 2), root.fold("episode", 1, "step", t))
         state = step.state
-        torch.testing.assert_close(step.observation, torch.from_numpy(wrapped.step(t % 2)[0]))
+        seen, reward, *_ = wrapped.step(t % 2)
+        torch.testing.assert_close(step.observation, torch.from_numpy(seen))
+        assert reward == pytest.approx(float(step.reward))
 
 
 def test_given_parameters_are_what_it_is_made_of() -> None:

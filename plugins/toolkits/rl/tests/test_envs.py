@@ -132,6 +132,7 @@ def test_a_batch_is_its_rows_one_by_one_and_under_vmap(env: Any) -> None:
         for i in range(n):
             alike(tree.index(whole, i), env.step_and_reset(tree.index(state, i), actions[i], keys[i]))
         state = whole.state
+    alike(torch.func.vmap(env.draw)(key.split(n)), env.draw(key.split(n)))
     two_axes = env.reset(key.split(2), 3)[0]
     assert two_axes.time.shape == (2, 3)
 

@@ -49,6 +49,18 @@ def test_an_object_pays_once_and_is_gone_and_a_trap_ends_the_episode() -> None:
     assert [step.state.physics.present.tolist() for step in steps[::5]] == [[[False, True]], [[False, False]]]
 
 
+def test_an_object_that_the_level_lacks_never_comes() -> None:
+    eager = GridObject(reward=(1.0, 1.0), terminate=(0.0, 0.0), respawn=(1.0, 1.0))
+    env = GridWorld(plan=("A.2",), objects=(PRIZE, eager), least=1)
+    key, n = Key.of(0), 50
+    state, _ = env.restart(env.draw(key.split(n)), key.split(n))
+    exists = state.parameters.exists
+    assert 0 < int(exists[:, 1].sum()) < n
+    for t in range(4):
+        state = env.step(state, torch.full((n,), RIGHT), key.fold(t).split(n)).state
+        assert not bool((state.physics.present & ~exists).any())
+
+
 def test_chances_to_end_and_to_come_back_are_what_the_level_says() -> None:
     n = 20_000
     thing = GridObject(reward=(1.0, 1.0), terminate=(0.3, 0.3), respawn=(0.2, 0.2))
@@ -163,6 +175,13 @@ def test_what_a_map_leaves_open_lies_anywhere_else() -> None:
         (0, 1, 2, 8)
     }
     assert set(levels.start.tolist()) == {1, 2, 8}
+
+
+def test_walls_give_way_where_they_would_fill_the_grid() -> None:
+    levels = GridWorld(side=(2, 3), walls=9, objects=(PRIZE, TRAP)).draw(Key.of(0).split(100))
+    places = torch.cat([levels.start[:, None], levels.cells], dim=1)
+    assert not bool(levels.walls.gather(1, places).any())
+    assert set((~levels.walls).sum(1).tolist()) == {3}
 
 
 def test_random_levels_have_every_size_and_the_walls_that_fit() -> None:

@@ -93,16 +93,23 @@ def test_time_that_is_up_truncates() -> None:
     assert not any(bool(step.terminated.any()) for step in found)
 
 
-def test_actions_are_scaled_to_the_environments_bounds_and_clipped() -> None:
-    env = gymnasium.make("Pendulum-v1")
-    for given, torque in ((1.0, 2.0), (-0.25, -0.5), (7.0, 2.0)):
-        copies = GymCopies(task("Pendulum-v1"), 1)
-        copies.reset(Key.of(0))
-        ours = copies.step(torch.tensor([[given]]), Key.of(1))
-        env.reset(seed=Key.of(0).fold(0).seed())
-        theirs = env.step(np.array([torque], dtype=np.float32))
-        np.testing.assert_array_equal(ours.observation[0], theirs[0])
-        assert float(ours.reward[0]) == pytest.approx(float(theirs[1]))
+@pytest.mark.parametrize(
+    ("name", "given", "theirs"),
+    [
+        ("Pendulum-v1", 1.0, 2.0),
+        ("Pendulum-v1", -0.25, -0.5),
+        ("MountainCarContinuous-v0", 7.0, 1.0),  # its reward counts an action as it is given
+        ("MountainCarContinuous-v0", -7.0, -1.0),
+    ],
+)
+def test_actions_are_scaled_to_the_environments_bounds_and_clipped(name: str, given: float, theirs: float) -> None:
+    copies, peer = GymCopies(task(name), 1), gymnasium.make(name)
+    copies.reset(Key.of(0))
+    peer.reset(seed=Key.of(0).fold(0).seed())
+    ours = copies.step(torch.tensor([[given]]), Key.of(1))
+    observation, reward, *_ = peer.step(np.array([theirs], dtype=np.float32))
+    np.testing.assert_array_equal(ours.observation[0], observation)
+    assert float(ours.reward[0]) == pytest.approx(float(reward))
 
 
 @pytest.mark.parametrize(

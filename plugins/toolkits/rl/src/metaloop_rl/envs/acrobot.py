@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from metaloop import Key
 from pydantic import Field
 from torch import Tensor
 
-from metaloop_rl.envs.env import TensorEnv, wrapped
+from metaloop_rl.envs.env import TensorEnv, columns, wrapped
 
 
 class AcrobotParameters(NamedTuple):
@@ -115,4 +114,4 @@ class Acrobot(TensorEnv[AcrobotPhysics, AcrobotParameters]):
     def observe(self, parameters: AcrobotParameters, physics: AcrobotPhysics) -> Tensor:
         """`[*batch, 6]`."""
         theta_1, theta_2, speed_1, speed_2 = physics
-        return torch.stack([theta_1.cos(), theta_1.sin(), theta_2.cos(), theta_2.sin(), speed_1, speed_2], dim=-1)
+        return columns(theta_1.cos(), theta_1.sin(), theta_2.cos(), theta_2.sin(), speed_1, speed_2)

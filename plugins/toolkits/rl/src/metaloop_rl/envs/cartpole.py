@@ -10,7 +10,7 @@ from metaloop import Key
 from pydantic import Field
 from torch import Tensor
 
-from metaloop_rl.envs.env import TensorEnv
+from metaloop_rl.envs.env import TensorEnv, columns
 
 
 class CartPoleParameters(NamedTuple):
@@ -70,7 +70,7 @@ class CartPole(TensorEnv[CartPolePhysics, CartPoleParameters]):
     ) -> tuple[CartPolePhysics, Tensor, Tensor]:
         """One Euler step (Florian 2005, eq. 23 and 24); a reward of 1 for each, the last one included."""
         p, (x, x_dot, theta, theta_dot) = parameters, physics
-        force = torch.where(action == 1, p.force, -p.force)
+        force = (2 * action.to(x.dtype) - 1) * p.force
         sin, cos, mass = theta.sin(), theta.cos(), p.cart_mass + p.pole_mass
         moment = p.pole_mass * p.half_length
         push = (force + moment * theta_dot.square() * sin) / mass
@@ -87,4 +87,4 @@ class CartPole(TensorEnv[CartPolePhysics, CartPoleParameters]):
 
     def observe(self, parameters: CartPoleParameters, physics: CartPolePhysics) -> Tensor:
         """`[*batch, 4]`."""
-        return torch.stack(list(physics), dim=-1)
+        return columns(*physics)

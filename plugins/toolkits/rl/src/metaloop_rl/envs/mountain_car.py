@@ -9,7 +9,7 @@ from metaloop import Key
 from pydantic import Field
 from torch import Tensor
 
-from metaloop_rl.envs.env import TensorEnv
+from metaloop_rl.envs.env import TensorEnv, columns
 
 
 class MountainCarParameters(NamedTuple):
@@ -59,7 +59,7 @@ class _Hill(TensorEnv[MountainCarPhysics, MountainCarParameters]):
 
     def observe(self, parameters: MountainCarParameters, physics: MountainCarPhysics) -> Tensor:
         """`[*batch, 2]`."""
-        return torch.stack(list(physics), dim=-1)
+        return columns(*physics)
 
 
 class MountainCar(_Hill):

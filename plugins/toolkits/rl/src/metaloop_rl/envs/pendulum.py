@@ -10,7 +10,7 @@ from metaloop import Key
 from pydantic import Field
 from torch import Tensor
 
-from metaloop_rl.envs.env import TensorEnv, wrapped
+from metaloop_rl.envs.env import TensorEnv, columns, wrapped
 
 
 class PendulumParameters(NamedTuple):
@@ -78,4 +78,4 @@ class Pendulum(TensorEnv[PendulumPhysics, PendulumParameters]):
 
     def observe(self, parameters: PendulumParameters, physics: PendulumPhysics) -> Tensor:
         """`[*batch, 3]`."""
-        return torch.stack([physics.theta.cos(), physics.theta.sin(), physics.speed], dim=-1)
+        return columns(physics.theta.cos(), physics.theta.sin(), physics.speed)
