@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Self, TypedDict
 import torch
 from metaloop import Key, MetaOptimizer, Objective, Outcome, tree
 from metaloop.learner import from_rows, to_rows
+from metaloop_rl.learners.episodic import BEHAVIOUR
 from pydantic import Field
 from torch import Tensor
 
@@ -115,13 +116,9 @@ class DeepGA(MetaOptimizer[Theta, GAState]):
             archive=archive,
             seen=seen,
         )
-        more = {
-            "mean_fitness": float(fitness[fitness.isfinite()].mean()),
-            "best_validation": best_score,
-            "compression": compression(theta, best[0]),
-        }
-        if self.objective == "novelty":
-            more |= {"novelty": float(worth.mean()), "archived": float(len(archive if archive is not None else ()))}
+        more = {"best_validation": best_score, "compression": compression(theta, best[0])}
+        if self.objective == "novelty" and archive is not None:
+            more |= {"novelty": float(worth.mean()), "archived": float(len(archive))}
         return theta, after, _outcome_of(out, champion, more)
 
     def _brood(self, state: GAState, key: Key) -> Brood:
@@ -190,7 +187,9 @@ def _mean(out: Outcome) -> Tensor:
 
 
 def _outcome_of(out: Outcome, row: int, more: dict[str, float]) -> Outcome:
-    """One candidate's rows, and numbers about its generation in each of them."""
+    """One candidate's rows, and in each of them numbers about its generation, means over the population among them."""
     own = from_rows(tree.index(to_rows(out), row))
+    means = {name: value for name, value in out.means().items() if name != "loss" and not name.startswith(BEHAVIOUR)}
+    more = {**more, **{f"population/{name}": float(value) for name, value in means.items()}}
     numbers = {name: own.loss.new_full(own.loss.shape, value) for name, value in more.items()}
     return own._replace(metrics={**own.metrics, **numbers}, info=None if out.info is None else out.info[row])
