@@ -112,7 +112,7 @@ class GymCopies:
 
     def reset(self, key: Key) -> Tensor:
         """Begin an episode in each copy: what is seen, `[n, *observation]`."""
-        return self._tensor([self._begin(i, key.fold(i).seed()) for i in range(len(self))])
+        return self._tensor([self._begin(i, key.fold(i).seed()) for i in range(len(self))], key)
 
     def step(self, action: Tensor, key: Key) -> Step:
         """One step of each copy; where it ends an episode the next one begins at once.
@@ -132,11 +132,11 @@ class GymCopies:
             truncated.append(bool(late))
         return Step(
             self,
-            self._tensor(seen),
-            torch.tensor(rewards),
-            torch.tensor(terminated),
-            torch.tensor(truncated),
-            self._tensor(final),
+            self._tensor(seen, key),
+            torch.tensor(rewards, device=key.device),
+            torch.tensor(terminated, device=key.device),
+            torch.tensor(truncated, device=key.device),
+            self._tensor(final, key),
         )
 
     def close(self) -> None:
@@ -176,5 +176,5 @@ class GymCopies:
         return list(scaled)
 
     @staticmethod
-    def _tensor(observations: list[Any]) -> Tensor:
-        return torch.as_tensor(np.stack(observations)).to(torch.get_default_dtype())
+    def _tensor(observations: list[Any], key: Key) -> Tensor:
+        return torch.as_tensor(np.stack(observations)).to(key.device, torch.get_default_dtype())
