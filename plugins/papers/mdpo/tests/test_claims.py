@@ -13,8 +13,8 @@ from metaloop_rl.tasks import GymTasks
 
 from .point import GYM_POINT
 
-QUICK = OnPolicyGym(lr=0.02, value_lr=0.01, t=3.0, value_epochs=1)
-SMALL = measures.Lengths(Budget(steps=1280, row=256, copies=4), Budget(steps=500, row=50, copies=1))
+QUICK = OnPolicyGym(lr=3e-3, value_lr=0.01, t=3.0, value_epochs=1)
+SMALL = measures.Lengths(Budget(steps=1536, row=256, copies=8), Budget(steps=350, row=50, copies=1))
 
 
 @pytest.fixture

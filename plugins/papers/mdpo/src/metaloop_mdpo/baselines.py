@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -74,6 +75,8 @@ class Peer(Component):
 
         env: VecEnv = vec.DummyVecEnv([partial(_monitored, task, monitor) for _ in range(copies)])
         options = dict(self.options)
+        if "policy_kwargs" in options:
+            options["policy_kwargs"] = _plain(options["policy_kwargs"])
         if self.algorithm != "SAC":
             options = {"n_steps": batch // copies, **options}
             env = vec.VecNormalize(env, gamma=options.get("gamma", 0.99)) if self.normalise else env
@@ -82,6 +85,13 @@ class Peer(Component):
             model.learn(steps, callback=Follow(), log_interval=None)
         env.close()
         return rows
+
+
+def _plain(value: Any) -> Any:
+    """Dicts and lists, which the peers' networks ask for."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def available() -> bool:

@@ -21,14 +21,15 @@ TASKS = {
     "pendulum": GymTasks(id="InvertedDoublePendulum-v5"),
     "swing-up": GymTasks(id="Pendulum-v1"),
 }
+# "tuned": the best of nine settings each by the mean of seeds 0 and 1 on Hopper-v5 at the plain budget (README).
 CONTENDERS: dict[str, Contender] = {
     "mdpo": OnPolicyGym(),
     "one step": OnPolicyGym(sgd_steps=1),
-    "tuned mdpo": OnPolicyGym(lr=1e-3, value_lr=1e-3, t=1.0),
+    "tuned mdpo": OnPolicyGym(lr=3e-3, value_lr=1e-3, t=3.0),
     "trpo": Peer(algorithm="TRPO"),
-    "tuned trpo": Peer(algorithm="TRPO"),
+    "tuned trpo": Peer(algorithm="TRPO", options={"target_kl": 0.03, "learning_rate": 3e-3}),
     "ppo": Peer(),
-    "tuned ppo": Peer(),
+    "tuned ppo": Peer(options={"n_epochs": 20}),
     "off-policy mdpo": SHORT,
     "sac": SHORT_SAC,
 }

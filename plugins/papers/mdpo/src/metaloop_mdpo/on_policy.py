@@ -206,7 +206,7 @@ class MirrorDescent(Component):
             policy, adam = adam.descend(policy, clipped(slope(policy), self.clip), lr, eps=1e-5)
         new = self.actor(policy, batch.observation)
         kl = new.kl(old).mean()  # type: ignore[arg-type]
-        return policy, adam, {"kl": kl, "t": t.to(kl.dtype), "entropy": new.entropy().mean()}
+        return policy, adam, {"kl": kl, "t": t.to(kl), "entropy": new.entropy().mean()}
 
     def loss(self, policy: Theta, batch: Batch, t: Tensor | float) -> Any:
         """-Psi at pi_k = `policy`, a function of the new policy's parameters."""
