@@ -85,5 +85,5 @@ def _job(tasks: GymTasks, budget: Budget, job: tuple[Contender, int]) -> Course:
     return trained(job[0], tasks, budget, job[1])
 
 
-WORTH_A_PROCESS = 20_000
+WORTH_A_PROCESS = 10_000
 """Environment steps of all trainings together, below which starting processes takes longer than it saves."""

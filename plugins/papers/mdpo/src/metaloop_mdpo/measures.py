@@ -13,7 +13,7 @@ from torch import Tensor
 from metaloop_mdpo import identities
 from metaloop_mdpo.baselines import Peer
 from metaloop_mdpo.contest import Budget, Contender, Course, contest
-from metaloop_mdpo.jobs import SHORT, SHORT_SAC
+from metaloop_mdpo.jobs import LARGE_STEPS, SHORT, SHORT_SAC
 from metaloop_mdpo.on_policy import OnPolicyGym
 
 TASKS = {
@@ -25,7 +25,7 @@ TASKS = {
 CONTENDERS: dict[str, Contender] = {
     "mdpo": OnPolicyGym(),
     "one step": OnPolicyGym(sgd_steps=1),
-    "tuned mdpo": OnPolicyGym(lr=3e-3, value_lr=1e-3, t=3.0),
+    "tuned mdpo": LARGE_STEPS,
     "trpo": Peer(algorithm="TRPO"),
     "tuned trpo": Peer(algorithm="TRPO", options={"target_kl": 0.03, "learning_rate": 3e-3}),
     "ppo": Peer(),
