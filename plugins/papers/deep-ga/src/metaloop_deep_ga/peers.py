@@ -20,9 +20,7 @@ class Dqn(Stage):
     """
 
     like: str = Field(default="ga", description="the earlier search whose tasks are taken, and whose number of frames")
-    frames: int | None = Field(
-        default=None, ge=1, description="actions to learn from; None: as many as the search took"
-    )
+    frames: int | None = Field(default=None, ge=1, description="actions to learn from; None: the search's")
     buffer: int = Field(default=50_000, ge=1, description="transitions that are kept")
     tests: int = Field(default=200, ge=1, description="episodes of the test")
     max_steps: int = Field(default=5000, ge=1, description="actions of an episode at most")
@@ -91,7 +89,8 @@ def actions_of(result: Result) -> int:
     assert isinstance(ga, DeepGA)
     again = min(ga.candidates, ga.population) * ga.validations
     rows = [row for row in result.history if "population/length" in row]
-    return round(sum(ga.population * row["population/length"] + again * row["length"] for row in rows))
+    total: float = sum(ga.population * row["population/length"] + again * row["length"] for row in rows)
+    return round(total)
 
 
 def _told(context: Context, total: int) -> Any:
@@ -100,7 +99,7 @@ def _told(context: Context, total: int) -> Any:
 
     ticks = context.track(range(total), "DQN")
 
-    class Told(BaseCallback):  # type: ignore[misc]
+    class Told(BaseCallback):
         def _on_step(self) -> bool:
             next(ticks, None)
             return True

@@ -7,12 +7,14 @@ from typing import Any, Self
 
 import torch
 from metaloop import Context, Result, Stage, UserError
+from metaloop_rl.tasks import Environments
 from pydantic import Field
 from rich.table import Table
 
 from metaloop_deep_ga import pictures
 from metaloop_deep_ga.ga import DeepGA
 from metaloop_deep_ga.maze import SUCCESS, HardMaze
+from metaloop_deep_ga.peers import actions_of
 
 
 def search(context: Context, name: str) -> Result:
@@ -43,11 +45,10 @@ class Endings(Stage):
         for name in self.searches:
             result = search(context, name)
             seen = result.progress.meta["seen"]
-            env = getattr(result.experiment.tasks, "env", None)
-            if seen is None or not isinstance(env, HardMaze):
-                raise UserError(
-                    f"{context.name}: {name!r} has not recorded where individuals ended in deep-ga/hard-maze"
-                )
+            tasks = result.experiment.tasks
+            if seen is None or not (isinstance(tasks, Environments) and isinstance(tasks.env, HardMaze)):
+                raise UserError(f"{context.name}: {name!r} has recorded no endings in deep-ga/hard-maze (record=true)")
+            env = tasks.env
             away = torch.hypot(seen[:, 0] - env.goal_x, seen[:, 1] - env.goal_y).cpu()
             best = away.cummin(0).values
             solved = (away < SUCCESS).nonzero()
@@ -85,7 +86,8 @@ class Progress(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Means over the test's episodes with their standard errors, a table and a picture."""
-        curves, found = {}, {}
+        curves: dict[str, dict[str, list[float]]] = {}
+        found: dict[str, dict[str, Any]] = {}
         for name in self.searches:
             result = search(context, name)
             fitness = result.experiment.evaluate(result.theta, n=self.tests, name="test").fitness
@@ -93,7 +95,12 @@ class Progress(Stage):
             curves[name] = {
                 key: [row[key] for row in rows] for key in ("step", "best_validation", "population/fitness")
             }
-            found[name] = {**_mean(fitness.tolist()), "evaluations": result.progress.spent.evaluations}
+            actions = actions_of(result) if "length" in result.history[-1] else None
+            found[name] = {
+                **_mean(fitness.tolist()),
+                "evaluations": result.progress.spent.evaluations,
+                "actions": actions,
+            }
         for name in self.peers:
             own = context.results[name]
             if own["test"] is not None:
