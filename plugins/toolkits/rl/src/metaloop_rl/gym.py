@@ -114,19 +114,20 @@ class GymCopies:
         """Begin an episode in each copy: what is seen, `[n, *observation]`."""
         return self._tensor([self._begin(i, key.fold(i).seed()) for i in range(len(self))], key)
 
-    def step(self, action: Tensor, key: Key) -> Step:
+    def step(self, action: Tensor, key: Key, *, reset: bool = True) -> Step:
         """One step of each copy; where it ends an episode the next one begins at once.
 
         Args:
             action: `[n]` int64, or `[n, actions]` in [-1, 1] (what is outside is clipped).
             key: seeds of new episodes come from it.
+            reset: False where nobody goes on after an episode's end: beginning one may take long (an emulator's ROM).
         """
         seen, final, rewards, terminated, truncated = [], [], [], [], []
         for i, given in enumerate(self._scaled(action)):
             observation, reward, over, late, _ = self._envs[i].step(given)
             self._actions[i].append(given)
             final.append(observation)
-            seen.append(self._begin(i, key.fold(i).seed()) if over or late else observation)
+            seen.append(self._begin(i, key.fold(i).seed()) if reset and (over or late) else observation)
             rewards.append(float(reward))
             terminated.append(bool(over))
             truncated.append(bool(late))

@@ -271,8 +271,8 @@ class EpisodicGym(Network, PerObject[Theta, GymTask, tuple[()]]):
         seen = copies.reset(key.fold("reset"))
         while True:
             outputs = self.model.outputs(theta, seen[None])[0]
-            action = self.actions(outputs, spec.discrete, key.fold("policy", t).split(1))
-            step = copies.step(action, key.fold("environment", t))
+            action = self.actions(outputs, spec.discrete, key.fold("policy").fold(torch.tensor([t])))
+            step = copies.step(action, key.fold("environment", t), reset=False)
             total, t, seen = total + float(step.reward), t + 1, step.observation
             if bool(step.done) or t == self.max_steps:
                 return seen.new_tensor(total), seen.new_tensor(t), step.final_observation[0].flatten()
