@@ -34,7 +34,7 @@ LARGE_STEPS = OnPolicyGym(lr=3e-3, value_lr=1e-3, t=3.0)
 
 def off_policy(profile: str = "cpu") -> Pipeline:
     """Off-policy MDPO with KL and with a Tsallis divergence beside SAC."""
-    learner, tasks, seeds, sac = SHORT, GymTasks(id="Pendulum-v1"), 2, SHORT_SAC
+    learner, tasks, seeds, sac = SHORT.but(steps=16), GymTasks(id="Pendulum-v1"), 2, SHORT_SAC
     if profile == "gpu":
         wide = Mlp(widths=(256, 256))
         learner, tasks, seeds = (
@@ -53,13 +53,18 @@ def off_policy(profile: str = "cpu") -> Pipeline:
     )
 
 
-SHORT = OffPolicyGym(steps=20, sgd_steps=250, warmup=1000, capacity=20_000)
+SHORT = OffPolicyGym(steps=24, sgd_steps=250, warmup=1000, capacity=20_000, lr=1e-3)
 """Off-policy MDPO for a few thousand steps."""
 SHORT_SAC = Peer(
     algorithm="SAC",
-    options={"learning_starts": 1000, "buffer_size": 20_000, "policy_kwargs": {"net_arch": (64, 64)}},
+    options={
+        "learning_starts": 1000,
+        "buffer_size": 20_000,
+        "learning_rate": 1e-3,
+        "policy_kwargs": {"net_arch": (64, 64)},
+    },
 )
-"""SAC with the same networks, buffer and warm-up."""
+"""SAC with the same networks, buffer, warm-up and learning rate."""
 
 
 def training(tasks: GymTasks, learner: OnPolicyGym | OffPolicyGym, seeds: int) -> Experiment:

@@ -43,7 +43,7 @@ class Lengths(NamedTuple):
 
 
 LENGTHS = (
-    Lengths(Budget(steps=25 * 2048), Budget(steps=6000, row=250, copies=1)),
+    Lengths(Budget(steps=20 * 2048), Budget(steps=7000, row=250, copies=1)),
     Lengths(Budget(steps=75 * 2048), Budget(steps=15_000, row=250, copies=1)),
 )
 """Of a plain and a full measurement."""
@@ -63,7 +63,7 @@ def courses(setting: Setting, task: str, who: str, *, treatment: bool = False) -
         told = partial(setting.progress, name)
         return contest({who: contender}, TASKS[task], budget, setting.seeds, told)[who]
 
-    return setting.share(f"{name}{' broken' if broken else ''}", make)
+    return setting.share(f"{TASKS[task].model_dump_json()} {contender.model_dump_json()}", make)
 
 
 def last(found: list[Course]) -> list[float]:
