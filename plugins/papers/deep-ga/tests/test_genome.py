@@ -48,7 +48,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 
 
 @given(st.integers(1, 70), st.integers(1, 5), st.lists(seeds, min_size=1, max_size=9), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_noise_is_a_function_of_its_seed_alone(rows: int, columns: int, drawn: list[int], double: bool) -> None:
     theta = {"a": torch.zeros(rows, columns, dtype=torch.float64 if double else torch.float32), "b": torch.zeros(3)}
     together = noise_of(theta, torch.tensor(drawn))
@@ -58,14 +58,14 @@ def test_noise_is_a_function_of_its_seed_alone(rows: int, columns: int, drawn: l
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("settings", [{}, {"objective": "novelty"}, {"parents": 0}, {"chunk": 7}, {"validations": 0}])
+@pytest.mark.parametrize("changes", [{}, {"objective": "novelty"}, {"parents": 0}, {"chunk": 7}, {"validations": 0}])
 def test_evolved_weights_come_back_from_their_seeds_to_the_last_bit(
     settings: dict[str, object], precision: str
 ) -> None:
     experiment = Experiment(
         tasks=Environments(env=HardMaze(max_steps=10)),
         learner=Episodic(model=Mlp(widths=(16, 16), activation="tanh"), behaviour="final"),
-        meta_optimizer=DeepGA(population=20, parents=5, sigma=0.1, validations=1).but(**settings),
+        meta_optimizer=DeepGA(population=20, parents=5, sigma=0.1, validations=1).but(**changes),
         steps=12,
         task_batch=1,
         precision=precision,
