@@ -59,9 +59,7 @@ def test_noise_is_a_function_of_its_seed_alone(rows: int, columns: int, drawn: l
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("changes", [{}, {"objective": "novelty"}, {"parents": 0}, {"chunk": 7}, {"validations": 0}])
-def test_evolved_weights_come_back_from_their_seeds_to_the_last_bit(
-    settings: dict[str, object], precision: str
-) -> None:
+def test_evolved_weights_come_back_from_their_seeds_to_the_last_bit(changes: dict[str, object], precision: str) -> None:
     experiment = Experiment(
         tasks=Environments(env=HardMaze(max_steps=10)),
         learner=Episodic(model=Mlp(widths=(16, 16), activation="tanh"), behaviour="final"),

@@ -50,10 +50,6 @@ def test_the_papers_settings() -> None:
     assert (found.candidates, found.validations) == (10, 30)
     learner: Any = atari.learner
     assert (learner.model.size, learner.max_steps, learner.initialisation) == ("large", 5000, "fan_in")
-        "large",
-        5000,
-        "fan_in",
-    )
     assert jobs.atari("gpu").stages["random"].meta_optimizer == found.but(parents=0)
     walker: Any = jobs.control("gpu").stages["ga"]
     assert (walker.meta_optimizer.population, walker.meta_optimizer.parents) == (12_500, 625)
