@@ -76,3 +76,10 @@ def test_without_the_peers_mdpo_runs_alone(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_the_stage_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'mdpo', which is no earlier experiment"):
         Pipeline(stages={"peers": BesidePeers()}).run(root=tmp_path, quiet=True)
+
+
+def test_what_can_not_be_compared_is_refused(tmp_path: Path) -> None:
+    one, other = (jobs.training(CARTS, OnPolicyGym.example().but(steps=steps), 1) for steps in (1, 2))
+    beside = BesidePeers(trained=("one", "other"), peers=())
+    with pytest.raises(UserError, match="one, other differ in tasks, budget"):
+        Pipeline(stages={"one": one, "other": other, "peers": beside}).run(root=tmp_path, quiet=True)

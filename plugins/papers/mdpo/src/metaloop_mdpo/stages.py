@@ -34,10 +34,14 @@ class BesidePeers(Stage):
         """Mean last returns with intervals; a table, a picture of learning curves."""
         courses: dict[str, Sequence[Course]] = {}
         last: dict[str, list[float]] = {}
+        settings = set()
         for name in self.trained:
             result, learner, tasks = _training(context, name)
             courses[name], last[name] = [_history(result, learner)], _last(result)
             budget, seeds = budget_of(learner), result.experiment.batch
+            settings.add((tasks, budget, seeds))
+        if len(settings) > 1:
+            raise UserError(f"{context.name}: {', '.join(self.trained)} differ in tasks, budget or number of seeds")
         if self.peers and not available():
             context.show("Peers are left out: pip install 'metaloop-mdpo[peers]'")
         else:
