@@ -53,7 +53,7 @@ CLAIMS = (
         Rate(at_most=0.5),
         seeds=6,
         minutes=2.5,
-        note="basics/es (OpenAI-ES), the best of four settings on seed 0.",
+        note="basics/es (OpenAI-ES): centred ranks, rate 0.1, sigma 0.1; on seed 0 sigma 0.2 ends in the same place.",
         group="maze, evolution strategy",
     ),
     Claim(
@@ -75,7 +75,7 @@ CLAIMS = (
         measures.beside_evolution_strategy,
         Less(1.1, ratio=True),
         minutes=0.5,
-        note="basics/es (OpenAI-ES). The GA's sigma is the better of 0.05, 0.2 and 0.5 on seeds 0 and 1, the evolution "
+        note="basics/es (OpenAI-ES). The GA's sigma is the best of 0.05, 0.2 and 0.5 on seeds 0 and 1, the evolution "
         "strategy's sigma and rate the best of six pairs.",
         group="control",
     ),

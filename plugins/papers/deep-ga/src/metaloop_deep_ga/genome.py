@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -97,7 +98,13 @@ def noise_of(theta: Theta, seeds: Tensor) -> Theta:
     """Standard normal noise for seeds `[*batch]`, leaves `[*batch, ...]`.
 
     From a counter-based generator keyed by the seed: nothing is stored and no two seeds overlap, unlike slices of one
-    table.
+    table. Leaves take their numbers in theta's order.
     """
-    keys = Key.of(0, seeds.device).fold("mutation").fold(seeds)
-    return {name: keys.fold(name).normal(*value.shape, dtype=value.dtype) for name, value in theta.items()}
+    values = list(theta.values())
+    dtype = reduce(torch.promote_types, (value.dtype for value in values))
+    flat = Key.of(0, seeds.device).fold("mutation").fold(seeds).normal(sum(v.numel() for v in values), dtype=dtype)
+    parts = torch.split(flat, [value.numel() for value in values], dim=-1)
+    return {
+        name: part.reshape(*seeds.shape, *value.shape).to(value.dtype)
+        for (name, value), part in zip(theta.items(), parts, strict=True)
+    }

@@ -36,7 +36,7 @@ MAZE_SEARCHES: dict[Search, AnyMetaOptimizer] = {
     "random": MAZE_GA.but(parents=0),
     "evolution strategy": EvolutionStrategy(population=256, sigma=0.1, lr=0.1),
 }
-CONTROL_GA = DeepGA(population=64, parents=10, sigma=0.2, candidates=5, validations=10)
+CONTROL_GA = DeepGA(population=64, parents=10, sigma=0.5, candidates=5, validations=10)
 CONTROL_ES: AnyMetaOptimizer = EvolutionStrategy(population=78, sigma=0.5, lr=0.5)
 """As many evaluations as the GA with those of its candidates: 25 x 78 x 4 beside 25 x (65 x 4 + 5 x 10)."""
 BESIDE_GOAL = Environments(env=HardMaze(start_x=31.0, start_y=24.0))
