@@ -7,6 +7,7 @@ tasks run. Every call on one objective sees the same tasks and keys (common rand
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from metaloop import tree
-from metaloop.engine import Engine, Meter, batch_of_one, first
+from metaloop.engine import Engine, Meter, batch_of_one, first, slope
 from metaloop.errors import Incompatible, UserError
 from metaloop.key import Key
 from metaloop.learner import Adapts, AnyLearner, PerObject, from_rows, per_task, to_rows
@@ -222,7 +223,8 @@ class TaskObjective(Generic[Theta]):
             out, after = engine.window(theta, before, k, measure, all_alive=all_alive)
             return out.loss.mean(), (to_rows(out), out.done, after.state, after.clock)
 
-        run = engine.compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
+        compiled = engine.compiled
+        run = compiled(grad(loss, has_aux=True), f"unroll {k} {measure}") if compiled.enabled else partial(slope, loss)
 
         def part(tasks: Any, states: tuple[Any], clock: Clock, keys: Tensor) -> Any:
             born = (clock.step == 0).nonzero().squeeze(1)
