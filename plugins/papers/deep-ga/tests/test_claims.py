@@ -8,7 +8,6 @@ from metaloop_deep_ga import measures
 from metaloop_deep_ga.claims import CLAIMS
 from metaloop_deep_ga.jobs import MAZE_GA
 from metaloop_rl.envs.cartpole import CartPole
-from metaloop_rl.envs.pendulum import Pendulum
 from metaloop_rl.tasks import Environments
 
 
@@ -26,7 +25,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MAZE", "BESIDE_GOAL"):
         tasks = getattr(measures, name)
         monkeypatch.setattr(measures, name, tasks.but(env=tasks.env.but(max_steps=8)))
-    monkeypatch.setattr(measures, "SWING", Environments(env=Pendulum(max_steps=60)))
     monkeypatch.setattr(measures, "CONTROL_GENERATIONS", 8)
     monkeypatch.setattr(measures, "CONTROL_GA", measures.CONTROL_GA.but(population=32, parents=5))
     monkeypatch.setattr(
