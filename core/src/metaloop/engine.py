@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, overload
@@ -168,18 +168,20 @@ class Engine:
         return Outcome(*rows, done=ended, info=last.info), after
 
 
-def slope(loss: Callable[..., tuple[Tensor, Any]], theta: Any, *args: Any) -> tuple[Any, Any]:
+def slope(
+    loss: Callable[..., tuple[Tensor, Any]], theta: Mapping[str, Tensor], *args: Any
+) -> tuple[dict[str, Tensor], Any]:
     """The gradient of `loss(theta, *args)[0]`, and the rest of what it gives, cut from the graph.
 
     `torch.func.grad` gives the same numbers, and takes 1.2 to 1.4 times as long.
     """
-    own = tree.map_tensors(lambda leaf: leaf.detach().requires_grad_(), theta)
+    own = {name: leaf.detach().requires_grad_() for name, leaf in theta.items()}
     with torch.enable_grad():
         value, rest = loss(own, *args)
     if not value.requires_grad:  # theta has no part in it
-        return tree.map_tensors(torch.zeros_like, theta), tree.detach(rest)
-    found = iter(torch.autograd.grad(value, tree.leaves(own), allow_unused=True, materialize_grads=True))
-    return tree.map_tensors(lambda _: next(found), own), tree.detach(rest)
+        return {name: torch.zeros_like(leaf) for name, leaf in theta.items()}, tree.detach(rest)
+    found = torch.autograd.grad(value, tuple(own.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(own, found, strict=True)), tree.detach(rest)
 
 
 def batch_of_one(row: Any) -> Any:

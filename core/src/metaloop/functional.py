@@ -44,7 +44,8 @@ def call(module: nn.Module, theta: Mapping[str, Tensor], *args: Any, **kwargs: A
     example = next(iter(theta.values()), None)
     if buffers and example is not None:
         theta = {**{name: _like(buffer, example) for name, buffer in buffers.items()}, **theta}
-    return torch.func.functional_call(module, dict(theta), args, kwargs, strict=True)
+    strict = theta.keys() != _names(module)  # torch's own check walks the module in every call: it is left the message
+    return torch.func.functional_call(module, dict(theta), args, kwargs, strict=strict)
 
 
 def filled(module: nn.Module, theta: Mapping[str, Tensor]) -> nn.Module:
@@ -67,6 +68,16 @@ def filled(module: nn.Module, theta: Mapping[str, Tensor]) -> nn.Module:
 
 
 _known: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
+_named: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+
+
+def _names(module: nn.Module) -> frozenset[str]:
+    """The names of a skeleton's parameters and buffers, looked up once."""
+    if torch.compiler.is_compiling():
+        return frozenset()
+    if module not in _named:
+        _named[module] = frozenset(name for name, _ in (*module.named_parameters(), *module.named_buffers()))
+    return _named[module]
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ tasks run. Every call on one objective sees the same tasks and keys (common rand
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -224,7 +225,9 @@ class TaskObjective(Generic[Theta]):
             return out.loss.mean(), (to_rows(out), out.done, after.state, after.clock)
 
         compiled = engine.compiled
-        run = compiled(grad(loss, has_aux=True), f"unroll {k} {measure}") if compiled.enabled else partial(slope, loss)
+        run: Callable[..., Any] = partial(slope, loss)
+        if compiled.enabled:
+            run = compiled(grad(loss, has_aux=True), f"unroll {k} {measure}")
 
         def part(tasks: Any, states: tuple[Any], clock: Clock, keys: Tensor) -> Any:
             born = (clock.step == 0).nonzero().squeeze(1)
