@@ -314,7 +314,7 @@ BROKEN: dict[type[AnyLearner], set[str]] = {
     NothingToLearn: {"theta_is_of_its_kind"},
     ThetaForNothing: {"theta_is_of_its_kind"},
     ThetaCannotBeStored: {"theta_is_of_its_kind"},
-    ThetaRequiresGrad: {"theta_is_of_its_kind", "leaves_no_graph"},
+    ThetaRequiresGrad: {"theta_is_of_its_kind"},
     SingleTheta: {"float64_works"},
     SingleLoss: {"float64_works"},
     AcceptsAnything: {"refuses_other_specs"},
@@ -322,7 +322,7 @@ BROKEN: dict[type[AnyLearner], set[str]] = {
     RefusesEverything: {"accepts_the_tasks"},
     CutsTheGradient: {"gradient_equals_differences"},
     BranchesOnTheta: {"stacked_equals_one_by_one"},
-    KeepsGraph: {"leaves_no_graph"},
+    KeepsGraph: set(),  # the core cuts it off
     KeepsOutcomes: {"keeps_no_tensors"},
     StepsTwoWays: {"live_equals_unroll", "unrolled_gradient_equals_whole"},
     AdaptedForOneTask: {"adapted_has_a_task_axis"},

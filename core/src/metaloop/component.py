@@ -7,6 +7,7 @@ with a pickle, and leaving lists and dicts mutable inside a frozen model.
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections import abc, deque
@@ -25,7 +26,6 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from metaloop import tree
 from metaloop.errors import UserError
 
 _MUTABLE = (list, dict, set, bytearray, deque)
@@ -96,6 +96,10 @@ def _mutable_part(annotation: Any) -> Any | None:
     return None
 
 
+kinds: list[type] = []
+"""Every component class: `metaloop.tree` takes those that were defined before it, which imports torch, was imported."""
+
+
 class Component(BaseModel):
     """Base of everything that an experiment is composed of."""
 
@@ -122,7 +126,9 @@ class Component(BaseModel):
                     "use a tuple, or metaloop.Options for keyword arguments"
                 )
         # Tasks that hold a component can be batched: in a tree it is structure, as a dict's keys are.
-        tree.be_structure(cls)
+        kinds.append(cls)
+        if (tree := sys.modules.get("metaloop.tree")) is not None:
+            tree.be_structure(cls)
 
     @classmethod
     def example(cls) -> Self:

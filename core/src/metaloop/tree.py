@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloop import component
+
 T = TypeVar("T")
 
 
@@ -112,3 +114,7 @@ def length(tasks: Any) -> int:
         if isinstance(leaf, Tensor):
             return leaf.shape[0]
     raise TypeError("a batch of tasks is a tree of tensors with a leading task axis, or a list of plain values")
+
+
+for _kind in component.kinds:
+    be_structure(_kind)

@@ -27,6 +27,7 @@ def test_a_broken_treatment_fails(claim: Claim, monkeypatch: pytest.MonkeyPatch)
         "TASKS": FIVE_WAYS.but(shots=8, queries=6),
         "PLATEAU_TASKS": TEN_WAYS.but(ways=5, shots=2, queries=4),
         "SMALL": TINY,
+        "MAML": measures.MAML.but(inner_lr=0.1),  # adapts without having been meta-trained for long
         "LSTM": SMALL_LSTM,
         "LADDER": (SMALL_LSTM, TINY),
     }
