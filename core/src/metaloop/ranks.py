@@ -12,6 +12,7 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import traceback
 import zlib
@@ -309,6 +310,7 @@ def _leave(store: Any, rank: int) -> None:
     if not _failed:
         _group.cache_clear()  # the last holder: gloo's threads must be joined before Python's own end, or they abort it
         dist.destroy_process_group()
+        gc.collect()  # a cycle may hold it too
 
 
 @contextmanager
