@@ -1,7 +1,8 @@
-"""What `test_ranks.py` has torchrun run, as `-m core.tests.ranked FOLDER`, and parts of a plugin `ranked`."""
+"""What `test_ranks.py` has torchrun run, as `-m core.tests.ranked FOLDER main`, and parts of a plugin `ranked`."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -108,5 +109,16 @@ def main(folder: Path) -> None:
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
 
 
+def end(folder: Path) -> None:
+    """Run one experiment; each rank writes which threads are left when the ranks have taken leave of each other."""
+
+    def threads() -> None:
+        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+        (folder / f"threads-{os.environ['RANK']}.json").write_text(json.dumps(names))
+
+    atexit.register(threads)  # before the ranks meet: called after what they register then
+    EXPERIMENTS["gradient"].run(quiet=True)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"main": main, "end": end}[sys.argv[2]](Path(sys.argv[1]))

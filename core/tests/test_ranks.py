@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, experiment in EXPERIMENTS.items()
     }
     (folder / "begun.json").write_text(json.dumps(begun))
-    code, out, err = ended(torchrun(folder, "-m", "core.tests.ranked", str(folder)))
+    code, out, err = ended(torchrun(folder, "-m", "core.tests.ranked", str(folder), "main"))
     assert code == 0, out + err
     return folder
 
@@ -184,6 +184,14 @@ def test_a_stopped_run_is_resumed_and_ends_with_the_same_numbers(tmp_path: Path)
     assert stored is not None
     assert plain(stored.theta) == near(plain(whole.theta))
     assert rows(run) == [near(row) for row in rows(whole.run)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
+def test_no_thread_of_the_exchange_is_left_for_pythons_own_end(tmp_path: Path) -> None:
+    code, out, err = ended(torchrun(tmp_path, "-m", "core.tests.ranked", str(tmp_path), "end"))
+    assert code == 0, out + err
+    for rank in (0, 1):  # one that is left may abort the process when it wants Python once more
+        assert [name for name in json.loads((tmp_path / f"threads-{rank}.json").read_text()) if "gloo" in name] == []
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import traceback
 import zlib
@@ -284,6 +283,7 @@ def _group() -> Any:
 
     if not dist.is_available():
         raise UserError("torchrun needs a torch with torch.distributed, and this one has none")
+    import torch.distributed.nn  # torch imports it later, when its default arguments would keep the group for ever
     from torch.distributed.rendezvous import rendezvous
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
@@ -310,7 +310,6 @@ def _leave(store: Any, rank: int) -> None:
     if not _failed:
         _group.cache_clear()  # the last holder: gloo's threads must be joined before Python's own end, or they abort it
         dist.destroy_process_group()
-        gc.collect()  # a cycle may hold it too
 
 
 @contextmanager
