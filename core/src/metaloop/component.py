@@ -97,7 +97,7 @@ def _mutable_part(annotation: Any) -> Any | None:
 
 
 kinds: list[type] = []
-"""Every component class: `metaloop.tree` takes those that were defined before it, which imports torch, was imported."""
+"""Every component class. `metaloop.tree` registers those that are older than its import, which is also torch's."""
 
 
 class Component(BaseModel):

@@ -74,7 +74,7 @@ def curves(profile: str = "cpu") -> Pipeline:
 
 
 MAML_RATE = 0.01
-"""Of MAML's inner steps: the best of eight between 0.003 and 1, each with several outer rates, on a seed below 1000."""
+"""Of MAML's inner steps: the best of eight between 0.003 and 1, each with two outer rates, on one seed below 1000."""
 
 
 def causal(profile: str = "cpu") -> Pipeline:
