@@ -6,17 +6,20 @@ import math
 import pickle
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from metaloop import executors, tree
+from metaloop.engine import Engine
 from metaloop.errors import DivergedError, Incompatible, RunError
 from metaloop.executors import InProcess, ProcessPool
 from metaloop.key import Key
+from metaloop.objective import TaskObjective
 from metaloop.outcome import Outcome, outcome
 from metaloop.precision import default_dtype
 from metaloop.testing.toys import Climb, Descent, Fit, Lines, Quadratics, Text, Words
+from torch import Tensor, nn
 
 from .parts import Drift, InPlace, Levels, Lone, Solid, objective, same, thetas_for
 
@@ -96,6 +99,26 @@ def test_the_gradient_is_autograds(learner: Any) -> None:
         same(out.loss, loss.detach(), 1e-12)
         same(rows(out), rows(here(theta)), 1e-12)
     assert not any(leaf.requires_grad for leaf in tree.leaves([gradient, rows(out)]))
+
+
+class WantsGradients(Descent):
+    """A module whose own parameters want gradients takes part in the loss."""
+
+    layer: ClassVar[nn.Linear] = nn.Linear(1, 1)
+
+    def evaluate_one(self, theta: Any, state: Tensor, task: Any, key: Key) -> Outcome:
+        loss = super().evaluate_one(theta, state, task, key).loss
+        return outcome(loss=loss * self.layer.weight.squeeze().to(loss.dtype).exp())
+
+
+def test_what_comes_out_of_a_gradient_holds_on_to_no_graph() -> None:
+    there = TaskObjective(Engine(WantsGradients()), Quadratics(), {}, 4, Key.of(0))
+    theta = {name: value.requires_grad_() for name, value in there.init(Key.of(1)).items()}
+    gradient, out = there.grad(theta)
+    window, unrolled, carry = there.unroll_grad(theta, None, 1)
+    found = (gradient, rows(out), window, rows(unrolled), carry.state)
+    assert [leaf for leaf in tree.leaves(found) if leaf.requires_grad] == []
+    assert all(value.grad is None for value in theta.values())
 
 
 def test_the_gradient_through_adaptation_is_what_the_formula_says() -> None:

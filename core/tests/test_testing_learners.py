@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ from metaloop.testing.toys import (
     Walker,
     Words,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class InContext(Learner[dict[str, Tensor], Quadratic, Tensor]):
@@ -219,16 +219,6 @@ class BranchesOnTheta(Descent):
         return start if bool(theta["log_lr"] < 100) else start * 0
 
 
-class KeepsGraph(Descent):
-    """A module whose own parameters want gradients takes part in the loss."""
-
-    layer: ClassVar[nn.Linear] = nn.Linear(1, 1)
-
-    def evaluate_one(self, theta: Any, state: Tensor, task: Quadratic, key: Key) -> Outcome:
-        loss = super().evaluate_one(theta, state, task, key).loss
-        return outcome(loss=loss * self.layer.weight.squeeze().to(loss.dtype).exp())
-
-
 KEPT: list[Tensor] = []
 
 
@@ -322,7 +312,6 @@ BROKEN: dict[type[AnyLearner], set[str]] = {
     RefusesEverything: {"accepts_the_tasks"},
     CutsTheGradient: {"gradient_equals_differences"},
     BranchesOnTheta: {"stacked_equals_one_by_one"},
-    KeepsGraph: set(),  # the core cuts it off
     KeepsOutcomes: {"keeps_no_tensors"},
     StepsTwoWays: {"live_equals_unroll", "unrolled_gradient_equals_whole"},
     AdaptedForOneTask: {"adapted_has_a_task_axis"},

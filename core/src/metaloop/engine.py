@@ -79,7 +79,7 @@ class Engine:
         if self.compiled.enabled:
             run = self.compiled(grad(self._loss, has_aux=True), "grad")
             gradient, rows = run(theta, tasks, keys.data, longest)
-            return gradient, rows
+            return gradient, tree.detach(rows)
 
         def loss(theta: Any) -> tuple[Tensor, Rows]:
             rows = to_rows(self.learner.live(theta, tasks, keys, longest)[0])

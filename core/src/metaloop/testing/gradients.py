@@ -12,7 +12,6 @@ from metaloop.key import Key
 from metaloop.precision import default_dtype
 from metaloop.testing.compare import (
     expect,
-    expect_no_graph,
     expect_no_growth,
     expect_same,
     rows_of,
@@ -105,18 +104,6 @@ def unrolled_gradient_equals_whole(pair: Pair) -> None:
         whole, _ = objective.grad(theta)
         unrolled, _, _ = objective.unroll_grad(theta, None, there.longest, measure="end")
         expect_same(whole, unrolled, "the gradient of a life and that of its full unroll differ", 1e-8)
-
-
-@suite.when(_differentiable)
-def leaves_no_graph(pair: Pair) -> None:
-    """What comes out of a gradient holds on to no graph."""
-    objective, theta = pair.objective(), pair.theta()
-    gradient, out = objective.grad(theta)
-    expect_no_graph(gradient, "the gradient")
-    expect_no_graph(rows_of(out), "the outcome")
-    _, out, carry = objective.unroll_grad(theta, None, min(1, pair.longest))
-    expect_no_graph(rows_of(out), "the outcome")
-    expect_no_graph(carry.state, "the carried state")
 
 
 @suite.check

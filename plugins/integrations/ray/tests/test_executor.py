@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(autouse=True)
-def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METALOOP_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("METALOOP_PLUGINS", "core,basics,ray")
-    plugins.refresh()
+def _runs(tmp_path: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METALOOP_RUNS", str(tmp_path / "runs"))
+        patch.setenv("METALOOP_PLUGINS", "core,basics,ray")
+        plugins.refresh()
+        yield
+    plugins.refresh()  # or the plugins of other tests in this process stay blocked
 
 
 def test_the_plugin_is_sound() -> None:
