@@ -54,7 +54,7 @@ def progress(curves: Mapping[str, Mapping[str, Sequence[float]]], tests: Mapping
     """
     figure = Figure(figsize=(6.0, 3.8), layout="constrained")
     axes = figure.subplots()
-    colours = {name: f"C{i}" for i, name in enumerate(tests)}
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys((*curves, *tests)))}
     for name, curve in curves.items():
         axes.plot(
             curve["step"], curve["best_validation"], color=colours[name], label=f"{name}: best so far, judged again"
