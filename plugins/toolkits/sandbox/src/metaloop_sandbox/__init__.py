@@ -1,0 +1,1 @@
+"""A sandbox for code that nobody has read."""
