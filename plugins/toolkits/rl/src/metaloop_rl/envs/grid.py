@@ -251,7 +251,7 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
         self, parameters: GridParameters, physics: GridPhysics, action: Tensor, key: Key
     ) -> tuple[GridPhysics, Tensor, Tensor]:
         """Walk, collect, and see what comes back; what was just collected is away for a step at least."""
-        p, agent = parameters, self._walk(parameters.walls, physics.agent, action)
+        p, agent = parameters, self.walk(parameters.walls, physics.agent, action)
         found = physics.present & (physics.cells == agent[..., None])  # [*batch, object]
         reward = torch.where(found, p.reward, 0.0).sum(-1)
         chance = torch.where(found, p.terminate, 0.0).sum(-1)
@@ -264,7 +264,7 @@ class GridWorld(TensorEnv[GridPhysics, GridParameters]):
         new = GridPhysics(agent, cells, (physics.present | back) & ~found)
         return new, reward, drawn[..., 0] < chance
 
-    def _walk(self, walls: Tensor, agent: Tensor, action: Tensor) -> Tensor:
+    def walk(self, walls: Tensor, agent: Tensor, action: Tensor) -> Tensor:
         """The cell `[*batch]` that an action leads to: the same where a wall or the border is in the way."""
         side = self.width
         row, column = self._rows_and_columns(agent)
