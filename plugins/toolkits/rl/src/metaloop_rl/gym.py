@@ -30,6 +30,8 @@ def open_env(task: GymTask) -> Env:
         env: Env = gymnasium.make(task["id"], **task["options"])
     except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
         raise UserError(f"Gymnasium can't make {task['id']!r}: {_first_line(error)}") from error
+    if task["id"].startswith(_MINATAR):
+        env = _MinAtar(env)
     for name, options in task["wrappers"]:
         wrapper = getattr(gymnasium.wrappers, name, None)
         if wrapper is None:
@@ -57,6 +59,23 @@ def _register(name: str) -> None:
         except ModuleNotFoundError:
             raise UserError(f"{name} needs ale-py: pip install 'metaloop-rl[atari]'") from None
         gymnasium.register_envs(ale_py)
+    if name.startswith(_MINATAR) and not any(known.startswith(_MINATAR) for known in gymnasium.registry):
+        try:
+            import minatar.gym
+        except ModuleNotFoundError:
+            raise UserError(f"{name} needs minatar: pip install minatar") from None
+        minatar.gym.register_envs()
+
+
+_MINATAR = "MinAtar/"
+
+
+class _MinAtar(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Its generator takes seeds of 32 bits, and the action that may stick outlives an episode."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
+        return self.env.reset(seed=None if seed is None else seed % 2**32, options=options)
 
 
 def _set(owner: Any, path: str, value: float, name: str) -> None:
