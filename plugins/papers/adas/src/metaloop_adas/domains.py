@@ -1,0 +1,10 @@
+"""All domains by name."""
+
+from __future__ import annotations
+
+from metaloop_adas.arithmetic import Arithmetic
+from metaloop_adas.domain import Domain
+from metaloop_adas.grids import Grids
+from metaloop_adas.lists import Lists
+
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (Grids(), Lists(), Arithmetic())}
