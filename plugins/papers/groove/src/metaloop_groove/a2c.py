@@ -11,7 +11,7 @@ from metaloop.specs import Spec
 from metaloop_rl.envs.env import EnvState
 from metaloop_rl.policies import Categorical
 from metaloop_rl.returns import gae
-from metaloop_rl.rollout import Trajectory, begin, rollout
+from metaloop_rl.rollout import Policy, Trajectory, begin, rollout
 from metaloop_rl.specs import TensorControlSpec
 from metaloop_rl.tasks import Worlds
 from pydantic import Field
@@ -110,7 +110,7 @@ def _at(table: Tensor, state: Tensor) -> Tensor:
     return table[torch.arange(len(table), device=table.device)[:, None], state]
 
 
-def _acting(actor: Tensor):  # type: ignore[no-untyped-def]
+def _acting(actor: Tensor) -> Policy:
     return lambda seen, key: Categorical(_at(actor, seen)).sample(key)
 
 
@@ -122,5 +122,5 @@ def _normalised(gain: Tensor) -> Tensor:
 
 def _clipped(slope: Tensor, largest: float) -> Tensor:
     """Gradients `[task, ...]` whose norm is at most `largest`, each task's for itself."""
-    norm = slope.flatten(1).norm(dim=1).reshape(-1, *(1,) * (slope.ndim - 1))
+    norm = slope.flatten(1).square().sum(1).sqrt().reshape(-1, *(1,) * (slope.ndim - 1))
     return slope * (largest / (norm + 1e-6)).clamp(max=1.0)

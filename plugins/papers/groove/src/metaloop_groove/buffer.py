@@ -176,8 +176,8 @@ class LevelBuffer(TaskFamily[Any, Buffer]):
                 self.tasks, _rows(levels, rows[unknown]), state.key, state.key.fold(state.id[at])
             )
             reference[at] = found.to(reference.dtype)
-        ended = Outcome(*(tree.index(part, rows) for part in (outcome.loss, outcome.fitness, outcome.metrics)))
-        score = self.score.of(tree.detach(ended), reference[slot]).to(state.score.dtype)
+        loss, fitness, metrics = tree.detach(tree.index((outcome.loss, outcome.fitness, outcome.metrics), rows))
+        score = self.score.of(Outcome(loss, fitness, metrics), reference[slot]).to(state.score.dtype)
         return state._replace(
             reference=reference,
             score=state.score.index_copy(0, slot, torch.where(score.isnan(), _WORST, score)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from metaloop import Key
 from metaloop_rl.rollout import Policy
 from metaloop_rl.tasks import Worlds
@@ -19,13 +20,13 @@ def mean_returns(worlds: Worlds, policy: Policy, n: int, keys: Key) -> Tensor:
     """
     state, seen = worlds.env.reset(keys.fold("reset"), n, worlds.parameters)
     lives = keys.split(n)  # [task, episode]
-    total = alive = None
+    alive = torch.ones(lives.shape, dtype=torch.bool, device=keys.device)
+    total = torch.zeros(lives.shape, dtype=torch.get_default_dtype(), device=keys.device)
     for t in range(worlds.env.max_steps):
         step = worlds.env.step(state, policy(seen, lives.fold("policy", t)), lives.fold("environment", t))
         state, seen = step.state, step.observation
-        total = step.reward if total is None else total + step.reward * alive
-        alive = ~step.done if alive is None else alive & ~step.done
+        total = total + step.reward * alive
+        alive = alive & ~step.done
         if not bool(alive.any()):
             break
-    assert total is not None
     return total.mean(-1)

@@ -53,7 +53,7 @@ def _targets(env: GridWorld, walls: Tensor) -> Tensor:
 
 
 def _respawns(level: GridParameters, held: Tensor) -> Tensor:
-    """Probability that of one set of objects the next step has another, nothing being collected: `[level, mask, mask]`."""
+    """Chance that one set of objects becomes another in a step, nothing being collected, `[level, mask, mask]`."""
     before, after = held[:, None], held[None]  # [mask, 1, object], [1, mask, object]
     chance = torch.where(level.exists, level.respawn, 0.0)[:, None, None]  # [level, 1, 1, object]
     appears = torch.where(after, chance, 1.0 - chance)

@@ -80,6 +80,7 @@ class OptimalRegret(Regret):
     def reference(self, family: AnyTaskFamily, tasks: object, key: Key, keys: Key) -> Tensor:
         """The optimal expected return of one episode."""
         assert isinstance(tasks, Worlds)
+        assert isinstance(tasks.env, GridWorld)
         return optimal_return(tasks.env, tasks.parameters)
 
 

@@ -1,0 +1,61 @@
+"""The curriculum around other families and under other learners and meta-optimizers."""
+
+from __future__ import annotations
+
+import torch
+from metaloop import Experiment
+from metaloop_basics.learners.maml import Maml
+from metaloop_basics.learners.ridge import Ridge
+from metaloop_basics.meta_optimizers.gradient import Gradient
+from metaloop_basics.models import Mlp
+from metaloop_basics.tasks.regression import Sinusoid
+from metaloop_groove.buffer import Buffer, LevelBuffer
+from metaloop_groove.scores import AlgorithmicRegret, Reported
+
+WAVES = Sinusoid(shots=8, queries=8)
+
+
+def test_a_few_shot_family_replays_the_waves_on_which_maml_is_furthest_behind_ridge_regression() -> None:
+    ridge = Ridge(intercept=True)
+    family = LevelBuffer(tasks=WAVES, score=AlgorithmicRegret(antagonist=ridge), slots=64)
+    experiment = Experiment(
+        tasks=family,
+        learner=Maml(steps=1, inner_lr=0.01, model=Mlp(widths=(16,))),
+        meta_optimizer=Gradient(lr=1e-3),
+        steps=8,
+        task_batch=16,
+    )
+    progress = experiment.begin()
+    for _ in range(7):
+        progress = experiment.advance(progress)
+    before, progress = progress, experiment.advance(progress)
+    buffer, outcome = progress.family, progress.outcome
+    assert isinstance(buffer, Buffer)
+    assert outcome is not None
+    draw = family.sample(before.family, 16, experiment.root.fold("step", 7).fold("tasks"))
+    assert draw.tag is not None
+    theirs, _ = ridge.live({}, draw.tasks, experiment.root.split(16))  # it draws nothing: computed again it is the same
+    slot = (draw.tag[:, None] == buffer.id).int().argmax(1)
+    assert torch.allclose(buffer.score[slot], theirs.fitness - outcome.fitness)
+    again = torch.isin(draw.tag, before.family.id)
+    assert 0 < int(again.sum()) < 16
+    ready = before.family.score[before.family.ready]
+    was = before.family.score[(draw.tag[again][:, None] == before.family.id).int().argmax(1)]
+    assert torch.equal(was, ready.sort(descending=True).values[: len(was)])
+
+
+def test_levels_may_be_ranked_by_any_learners_loss() -> None:
+    experiment = Experiment(
+        tasks=LevelBuffer(tasks=WAVES, score=Reported(), slots=32, replay=1.0),
+        learner=Maml(steps=1, inner_lr=0.01, model=Mlp(widths=(16,))),
+        meta_optimizer=Gradient(lr=1e-3),
+        steps=1,
+        task_batch=8,
+    )
+    progress = experiment.begin()
+    for _ in range(4):
+        progress = experiment.advance(progress)
+    buffer = progress.family
+    # Everything is replayed once there are enough levels: the eight first ones, again and again.
+    assert int((buffer.id >= 0).sum()) == 8
+    assert float(buffer.score[buffer.id >= 0].mean()) > 0
