@@ -1,7 +1,8 @@
 """A sandbox for code that nobody has read."""
 
 from metaloop_sandbox.answer import Answer, Json, Reason
-from metaloop_sandbox.mechanisms import Mechanism, Protection
+from metaloop_sandbox.mechanism import Mechanism
+from metaloop_sandbox.mechanisms import Protection
 from metaloop_sandbox.program import Program
 from metaloop_sandbox.sandbox import Sandbox, run
 

@@ -9,7 +9,8 @@ from metaloop.component import Component
 from pydantic import Field
 
 from metaloop_sandbox.answer import Answer, Json
-from metaloop_sandbox.mechanisms import Mechanism, Protection, choose
+from metaloop_sandbox.mechanism import Mechanism
+from metaloop_sandbox.mechanisms import Protection, choose
 from metaloop_sandbox.program import Program
 
 
