@@ -3,16 +3,21 @@
 Lines of JSON come and go on one descriptor, whose number is the argument. The first line says how to confine this
 process (nothing to do under bubblewrap); then requests: `source`, or `function` with `arguments` and `names` that the
 parent serves.
+
+It is started for every program, so it imports next to nothing: `json` and `typing` would take longer than all the rest.
 """
 
 from __future__ import annotations
 
+import _json
 import _thread
-import json
 import os
 import sys
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
 
 CUT = 4000
 """Characters of a traceback that are sent: the last ones."""
@@ -20,6 +25,23 @@ CUT = 4000
 
 class BudgetExceeded(RuntimeError):  # noqa: N818
     """The parent serves no more calls."""
+
+
+class Strict:
+    """How `_json`, the C part of `json`, reads."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_int, parse_float, parse_constant = int, float, float
+
+
+def refuse(value: object) -> None:
+    """What there is no JSON for."""
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+scan: Any = _json.make_scanner(Strict())  # type: ignore[arg-type]  # text, position -> value, end
+encode = _json.make_encoder(None, refuse, _json.encode_basestring_ascii, None, ": ", ", ", False, False, False)
 
 
 class Pipe:
@@ -30,17 +52,18 @@ class Pipe:
         self.lines = open(descriptor, "rb", closefd=False)  # noqa: SIM115
         self.lock = _thread.allocate_lock()
         self.number = 0
+        self.source = ""
 
     def receive(self) -> Any:
         """The next line; ends the process when the parent has closed the pipe."""
         line = self.lines.readline()
         if not line:
             os._exit(0)
-        return json.loads(line)
+        return scan(line.decode(), 0)[0]
 
     def send(self, message: dict[str, Any]) -> None:
         """One line."""
-        data = memoryview(json.dumps({"number": self.number, **message}, allow_nan=False).encode() + b"\n")
+        data = memoryview(("".join(encode({"number": self.number, **message}, 0)) + "\n").encode())
         while data:
             data = data[os.write(self.descriptor, data) :]
 
@@ -64,7 +87,7 @@ def main() -> None:
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     pipe.send({"layers": layers})
-    program = ModuleType("program")
+    program: ModuleType = type(sys)("program")
     sys.modules["program"] = program
     vars(program)["BudgetExceeded"] = BudgetExceeded
     while True:
@@ -90,10 +113,7 @@ def answer(pipe: Pipe, program: ModuleType, request: dict[str, Any]) -> None:
     try:
         value = None
         if "source" in request:
-            import linecache
-
-            lines = request["source"].splitlines(keepends=True)
-            linecache.cache["<program>"] = (len(request["source"]), None, lines, "<program>")
+            pipe.source = request["source"]
             exec(compile(request["source"], "<program>", "exec", dont_inherit=True), vars(program))
         else:
             value = getattr(program, request["function"])(*request["arguments"])
@@ -102,16 +122,19 @@ def answer(pipe: Pipe, program: ModuleType, request: dict[str, Any]) -> None:
         kind, error = "memory", "MemoryError"
     except BaseException as raised:
         kind = "budget" if isinstance(raised, BudgetExceeded) else "raised"
-        error = text(raised)
+        error = text(raised, pipe.source)
     else:
         return
     pipe.send({"error": error, "kind": kind})
 
 
-def text(error: BaseException) -> str:
-    """The traceback below this file's own frames."""
+def text(error: BaseException, source: str) -> str:
+    """The traceback below this file's own frames, with the lines of the source."""
     try:
+        import linecache
         import traceback
+
+        linecache.cache["<program>"] = (len(source), None, source.splitlines(keepends=True), "<program>")
 
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == text.__code__.co_filename:
@@ -126,7 +149,6 @@ def confine(how: dict[str, Any]) -> list[str]:
     """Apply what the parent asks for, and say what was applied. What is asked for and fails is raised."""
     if not how:
         return []
-    import base64
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -150,7 +172,7 @@ def confine(how: dict[str, Any]) -> list[str]:
     if how["landlock"] is not None:
         layers.append(f"Landlock ABI {landlock(libc, must, how['landlock'])}")
     if how["seccomp"] is not None:
-        code = base64.b64decode(how["seccomp"])
+        code = bytes.fromhex(how["seccomp"])
         held = ctypes.create_string_buffer(code, len(code))
 
         class Filter(ctypes.Structure):

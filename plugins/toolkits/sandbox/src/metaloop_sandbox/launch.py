@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 import math
@@ -107,7 +106,7 @@ class Process:
             "read": [*files.entries, *files.libraries, "/dev/null", "/dev/zero", "/dev/urandom"],
             "write": [self._folder, "/dev/null"],
         }
-        rules = base64.b64encode(seccomp.program(threads=self._limits.processes > 1, execve=False)).decode()
+        rules = seccomp.program(threads=self._limits.processes > 1, execve=False).hex()
         return {
             "parent": os.getpid(),
             "landlock": paths if mechanism == "landlock" else None,

@@ -64,7 +64,7 @@ def choose(mechanism: Mechanism | Literal["auto"], minimum: Mechanism) -> Protec
         UserError: what works here, or was asked for, is weaker than `minimum`.
     """
     asked = MECHANISMS if mechanism == "auto" else (mechanism,)
-    failed = {}
+    failed: dict[Mechanism, str] = {}
     for name in asked:
         found = probe(name)
         if isinstance(found, Protection):
