@@ -135,8 +135,15 @@ class Design(NamedTuple):
         One product per design, for matrices are larger than what they are multiplied with.
         """
         members = [(self.which == i).nonzero().squeeze(1) for i in range(len(matrices))]
-        parts = [matrix @ columns[rows] for matrix, rows in zip(matrices, members, strict=True)]
+        parts = [_times(matrix, columns[rows]) for matrix, rows in zip(matrices, members, strict=True)]
         return torch.cat(parts)[torch.cat(members).argsort()]
+
+
+def _times(matrix: Tensor, columns: Tensor) -> Tensor:
+    """`[row, m, outputs]`: the matrix `[m, k]` times the columns `[row, k, outputs]`, side by side in one product."""
+    rows, k, outputs = columns.shape
+    product = matrix @ columns.movedim(0, 1).reshape(k, rows * outputs)
+    return product.unflatten(1, (rows, outputs)).movedim(1, 0)
 
 
 def designs(points: Point, support_x: Tensor, which_data: Tensor) -> Iterator[Design]:
