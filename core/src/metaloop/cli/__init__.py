@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from metaloop.cli import catalogue, comparing, doctor, extending, guard, running, storage, verifying
+from metaloop.cli import catalogue, comparing, creating, doctor, extending, guard, running, storage, verifying
 
 app = typer.Typer(
     name="metaloop",
@@ -47,6 +47,7 @@ app.command("run")(running.run)
 app.command("resume")(running.resume)
 app.command("verify")(verifying.verify)
 app.command("compare")(comparing.compare)
+app.command("new")(creating.new)
 app.command("doctor")(doctor.doctor)
 app.add_typer(storage.app, name="runs")
 

@@ -1,0 +1,1 @@
+"""A plugin for metaloop; `plugin.py` says what it offers."""

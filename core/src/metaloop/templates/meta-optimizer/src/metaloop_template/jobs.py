@@ -1,0 +1,24 @@
+"""What `metaloop run template` runs."""
+
+from __future__ import annotations
+
+from metaloop import Experiment
+from metaloop_basics.learners.maml import Maml
+from metaloop_basics.tasks.regression import Sinusoid
+
+from metaloop_template.meta_optimizer import TemplateMetaOptimizer
+
+
+def main(profile: str) -> Experiment:
+    """MAML on sinusoids; `gpu` trains longer, on larger batches."""
+    large = profile == "gpu"
+    return Experiment(
+        name="template",
+        tasks=Sinusoid(),
+        learner=Maml(steps=5),
+        meta_optimizer=TemplateMetaOptimizer(),
+        steps=20_000 if large else 500,
+        task_batch=256 if large else 16,
+        eval_tasks=500,
+        eval_every=1000 if large else 100,
+    )
