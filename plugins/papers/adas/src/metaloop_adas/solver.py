@@ -7,29 +7,25 @@ It stands in for the paper's GPT-3.5 where there is no network. Its strength is 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
-from metaloop import Component
 from numpy.typing import NDArray
 from pydantic import Field
 
 from metaloop_adas.domain import Domain, Flags, Table, Task
 from metaloop_adas.domains import DOMAINS
-
-Request = Mapping[str, Any]
-"""`fields` to fill, `role`, `instruction`, `temperature`, and `infos`: lists of name, author, content, round."""
+from metaloop_adas.model import SOLUTIONS, Conversation, FoundationModel, Language, Request
 
 USUAL = 0.5
 """The temperature at which programs are drawn as they seem."""
 COLDEST = 0.05
-PROGRAM_FIELDS = ("code", "answer")
 
 
-class SimulatedSolver(Component):
+class SimulatedSolver(FoundationModel):
     """Programs are drawn by how their outputs resemble the examples, by taste, and by what it misreads in the task.
 
     - A role that names an expert raises programs with that expert's steps, and so does a principle among the infos.
@@ -58,9 +54,8 @@ class SimulatedSolver(Component):
         """A strong one, for short tests."""
         return cls(insight=12.0, misreading=0.5)
 
-    @property
-    def language(self) -> str:
-        """What its code is written in: the domain's own language."""
+    def language(self, domain: str) -> Language:
+        """The domain's own language."""
         return "steps"
 
     @cached_property
@@ -77,8 +72,8 @@ class SimulatedSolver(Component):
             self._likings[domain.name] = liked.astype(np.float32)
         return self._likings[domain.name]
 
-    def sessions(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Session]:
-        """One session for each task: a model that has read it, and its random numbers."""
+    def sessions(self, tasks: Sequence[Task], seeds: Sequence[int]) -> Sequence[Session]:
+        """One session for each task: its tables and random numbers."""
         by_domain: dict[str, list[int]] = {}
         for i, task in enumerate(tasks):
             by_domain.setdefault(task["domain"], []).append(i)
@@ -91,7 +86,7 @@ class SimulatedSolver(Component):
 
 
 @dataclass
-class Session:
+class Session(Conversation):
     """One task's conversation: answers requests, and runs programs on the task's examples and test."""
 
     solver: SimulatedSolver
@@ -114,24 +109,23 @@ class Session:
         said = {"thinking": f"The examples look like {self.domain.texts[program]}.", "confidence": ""}
         said["confidence"] = f"{np.clip(self._impression(program), 0, 1):.2f}"
         for name in wanted:
-            if name in PROGRAM_FIELDS:
+            if name in SOLUTIONS:
                 said[name] = self.domain.texts[program]
             elif name in ("principle", "choice"):
                 first = int(self.domain.programs[program, 0])
                 said[name] = self.domain.experts[self.domain.fields[first]]
         return {name: said.get(name, "") for name in wanted}
 
-    def examples(self, code: str) -> dict[str, Any]:
-        """Which examples a program passes; a program that can't be read passes none."""
-        program = self.domain.index.get(code.strip())
-        if program is None:
-            return {"passed": [False] * self.table.passed.shape[1], "error": "this is no program of the language"}
-        return {"passed": self.table.passed[program].tolist(), "error": ""}
+    def runs(self, codes: Sequence[str]) -> dict[str, Any]:
+        """Look up what programs pass and answer; what can't be read passes nothing."""
+        return {code: self._run(self.domain.index.get(code.strip())) for code in codes}
 
-    def output(self, code: str) -> Any:
-        """A program's answer to the test; None where there is none."""
-        program = self.domain.index.get(code.strip())
-        return None if program is None else self.domain.says(self.table, program)
+    def _run(self, program: int | None) -> dict[str, Any]:
+        if program is None:
+            failed = [False] * self.table.passed.shape[1]
+            return {"passed": failed, "error": "this is no program of the language", "output": None}
+        passed = self.table.passed[program].tolist()
+        return {"passed": passed, "error": "", "output": self.domain.says(self.table, program)}
 
     def _program(self, infos: Sequence[Any], instruction: str, careful: bool, expert: str | None, hot: float) -> int:
         shown, passed = self._shown(infos)
@@ -183,12 +177,15 @@ class Session:
         """Programs among the infos, and the share of examples that the feedback after each says it passes."""
         shown: list[int] = []
         passed: list[float] = []
+        readable = False
         for name, _, content, _ in infos:
-            program = self.domain.index.get(str(content).strip()) if name in PROGRAM_FIELDS else None
-            if program is not None:
-                shown.append(program)
-                passed.append(0.0)
-            elif name == "feedback" and shown and (said := re.search(r"passes (\d+) of (\d+)", str(content))):
+            if name in SOLUTIONS:
+                program = self.domain.index.get(str(content).strip())
+                readable = program is not None
+                if program is not None:
+                    shown.append(program)
+                    passed.append(0.0)
+            elif name == "feedback" and readable and (said := re.search(r"passes (\d+) of (\d+)", str(content))):
                 passed[-1] = int(said[1]) / max(int(said[2]), 1)
         return shown, passed
 
