@@ -28,6 +28,8 @@ class Paper:
     venue: str
     identifier: str
     """arXiv number, DOI or proceedings page, for example `"arXiv:2212.07677"`."""
+    family: str = ""
+    """What it is about, as a gallery groups papers: `"in-context learning"`."""
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,8 @@ def _print(about: dict[str, Any]) -> None:
         if name == "paper" and value:
             cited = f"{value['title']}\n{value['authors']}, {value['venue']} {value['year']}, {value['identifier']}"
             output.row(head, name, cited)
+            if value["family"]:
+                output.row(head, "family", value["family"])
         elif name == "job":
             profiles = ", ".join(value["profiles"])
             output.row(

@@ -27,6 +27,7 @@ SPEC = Plugin(
         year=2017,
         venue="arXiv",
         identifier="arXiv:1712.06567",
+        family="evolution",
     ),
     components=(
         Part("deep-ga/ga", "meta-optimizer", f"{_HERE}.ga:DeepGA", "a genetic algorithm on whole networks"),

@@ -30,6 +30,7 @@ SPEC = Plugin(
         year=2023,
         venue="NeurIPS workshop on Optimization for Machine Learning",
         identifier="arXiv:2312.03951",
+        family="learning theory",
     ),
     components=(
         Part("double-descent/widths", "tasks", f"{_HERE}.grid:Widths", "widths x factors x seeds, as a grid"),

@@ -28,6 +28,7 @@ SPEC = Plugin(
         year=2022,
         venue="arXiv (NeurIPS 2022 workshops)",
         identifier="arXiv:2212.04458",
+        family="in-context learning",
     ),
     components=(
         Part(

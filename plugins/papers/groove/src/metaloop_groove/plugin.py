@@ -13,6 +13,7 @@ SPEC = Plugin(
         year=2023,
         venue="NeurIPS",
         identifier="arXiv:2310.02782",
+        family="meta-reinforcement learning",
     ),
     components=(
         Part("groove/level-buffer", "tasks", f"{_HERE}.buffer:LevelBuffer", "replays the levels that score highest"),

@@ -20,6 +20,7 @@ SPEC = Plugin(
         year=2023,
         venue="ICML",
         identifier="arXiv:2212.07677",
+        family="in-context learning",
     ),
     components=(
         Part("icl-gd/lsa", "learner", f"{_HERE}.transformer:LSATransformer", "a transformer of linear self-attention"),

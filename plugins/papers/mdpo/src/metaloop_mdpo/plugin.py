@@ -19,6 +19,7 @@ SPEC = Plugin(
         year=2022,
         venue="ICLR",
         identifier="arXiv:2005.09814",
+        family="reinforcement learning",
     ),
     components=(
         Part("mdpo/on-policy", "learner", f"{_HERE}.on_policy:OnPolicy", "on-policy MDPO in tensor environments"),
