@@ -141,13 +141,13 @@ class Process:
             resource.RLIMIT_MEMLOCK: 0,
             resource.RLIMIT_MSGQUEUE: 0,
         }
-        if not self._own_group:  # its own user namespace, where only it and bubblewrap's init are counted
-            bounds[resource.RLIMIT_NPROC] = self._limits.processes + 1
+        if not self._own_group:  # in its own user namespace nothing else is counted
+            bounds[resource.RLIMIT_NPROC] = self._limits.processes
         for which, bound in bounds.items():
             resource.prlimit(self.pid, which, (bound, bound))
 
     def go(self, cpu_seconds: float) -> None:
-        """Let it run. The limit is the kernel's, for when this process can't look: `Watch` looks sooner."""
+        """Let it run. The kernel's limit is for when this process can't look; the first of a namespace ignores it."""
         with suppress(ProcessLookupError):
             hard = resource.prlimit(self.pid, resource.RLIMIT_CPU)[1]
             soft = math.ceil(self.cpu() + cpu_seconds) + 1
@@ -229,6 +229,7 @@ def _bubblewrap(limits: Limits, rules: int) -> list[str]:
         raise LaunchError("bwrap is not installed")
     command = [bwrap, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--as-pid-1"]  # bubblewrap's own first process would be left as a zombie
     command += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
     for path in (*files.folders, files.executable, *files.libraries):
         command += ["--ro-bind", os.path.realpath(path), path]

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from metaloop_sandbox.answer import Answer, Json, Reason
-from metaloop_sandbox.launch import Limits, Process
 from metaloop_sandbox.mechanism import Mechanism
 from metaloop_sandbox.pipe import Ended, Pipe
 
 if TYPE_CHECKING:
+    from metaloop_sandbox.launch import Process
     from metaloop_sandbox.sandbox import Sandbox
 
 CUT = 4000
@@ -76,6 +76,8 @@ class Program:
 
     def __init__(self, sandbox: Sandbox, mechanism: Mechanism, source: str) -> None:
         """Start the process and run the source; use `Sandbox.start`."""
+        from metaloop_sandbox.launch import Limits, Process  # Linux only
+
         self._sandbox = sandbox
         limits = Limits(sandbox.memory_mb, sandbox.scratch_mb, sandbox.processes)
         self._process = Process(mechanism, limits)
