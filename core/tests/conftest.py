@@ -33,7 +33,7 @@ SPEC = Plugin(
         Job("lab/slow", "metaloop_lab.heavy:slow"),
         Job("lab/wrong", "metaloop_lab.heavy:wrong"),
     ),
-    paper=Paper("A Paper", "A. Author", 2020, "Venue", "arXiv:2000.00000", family="small things"),
+    paper=Paper("A Paper", "A. Author", 2020, "Venue", "arXiv:2000.00000", family="toy papers"),
     claims="metaloop_lab.claims:CLAIMS",
     commands=(
         Command("wave", "metaloop_lab.heavy:wave", "wave a hand"),

@@ -91,7 +91,7 @@ def test_list_as_json() -> None:
 
 def test_info_of_a_plugin_a_component_and_a_job() -> None:
     text = call("info", "lab").stdout
-    assert "small things" in text
+    assert "toy papers" in text
     assert all(
         word in text for word in ("A Paper", "arXiv:2000.00000", "lab/descent", "lab/pipeline", "metaloop run lab")
     )
