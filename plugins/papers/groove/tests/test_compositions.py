@@ -9,8 +9,14 @@ from metaloop_basics.learners.ridge import Ridge
 from metaloop_basics.meta_optimizers.gradient import Gradient
 from metaloop_basics.models import Mlp
 from metaloop_basics.tasks.regression import Sinusoid
+from metaloop_deep_ga.ga import DeepGA
+from metaloop_groove.a2c import A2C
 from metaloop_groove.buffer import Buffer, LevelBuffer
 from metaloop_groove.scores import AlgorithmicRegret, Reported
+from metaloop_rl.envs.cartpole import CartPole
+from metaloop_rl.envs.env import Range
+from metaloop_rl.learners.episodic import Episodic
+from metaloop_rl.tasks import Environments
 
 WAVES = Sinusoid(shots=8, queries=8)
 
@@ -59,3 +65,30 @@ def test_levels_may_be_ranked_by_any_learners_loss() -> None:
     # Everything is replayed once there are enough levels: the eight first ones, again and again.
     assert int((buffer.id >= 0).sum()) == 8
     assert float(buffer.score[buffer.id >= 0].mean()) > 0
+
+
+def test_a_genetic_algorithm_meets_the_poles_on_which_a2c_beats_its_champion() -> None:
+    """`deep-ga` under the curriculum: policies that do not adapt, on poles of different gravity."""
+    poles = Environments(
+        env=CartPole(max_steps=60),
+        vary=(Range(name="gravity", low=2.0, high=40.0), Range(name="length", low=0.1, high=1.0)),
+    )
+    a2c = A2C(steps=10, workers=8, adam=1e-2, episodes=4)
+    experiment = Experiment(
+        tasks=LevelBuffer(tasks=poles, score=AlgorithmicRegret(antagonist=a2c), slots=48),
+        learner=Episodic(model=Mlp(widths=(8,), activation="tanh")),
+        meta_optimizer=DeepGA(population=12, parents=4, sigma=0.3, validations=0),
+        steps=4,
+        task_batch=8,
+    )
+    progress = experiment.begin()
+    for _ in range(4):
+        progress = experiment.advance(progress)
+    buffer, outcome = progress.family, progress.outcome
+    assert outcome is not None
+    known = ~buffer.new
+    assert 16 <= int(known.sum()) < 32  # some were replayed
+    # Regret is A2C's return less the champion's: neither can be outside of what a pole pays.
+    assert bool(((buffer.reference >= 1) & (buffer.reference <= 60))[known].all())
+    assert bool((buffer.reference - buffer.score)[known].isin(torch.arange(1.0, 61.0)).all())  # one episode's length
+    assert float(outcome.fitness.mean()) > 9

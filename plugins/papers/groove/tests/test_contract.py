@@ -10,6 +10,7 @@ from metaloop_basics.tasks.regression import LinearRegression
 from metaloop_groove.a2c import A2C
 from metaloop_groove.buffer import LevelBuffer
 from metaloop_groove.levels import Handcrafted
+from metaloop_groove.pool import Pool
 from metaloop_groove.scores import AlgorithmicRegret, OptimalRegret, Reported
 from metaloop_rl.envs.grid import GridWorld
 from metaloop_rl.tasks import Environments, GymTasks
@@ -25,13 +26,20 @@ REGRET = AlgorithmicRegret(antagonist=A2C.example())
     LevelBuffer(tasks=GymTasks.example(), score=Reported(), slots=6),
     LevelBuffer(tasks=LinearRegression.example(), score=AlgorithmicRegret(antagonist=Ridge()), slots=5),
     Handcrafted.example(),
+    Pool.example(),
+    LevelBuffer(tasks=Pool(tasks=GRIDS, n=4), score=REGRET, slots=6),
 )
 def test_families(check: Callable[[], None]) -> None:
     check()
 
 
 @testing.parametrize(A2C.example(), tasks=GRIDS)
-def test_the_antagonist(check: Callable[[], None]) -> None:
+def test_the_antagonist_with_tables(check: Callable[[], None]) -> None:
+    check()
+
+
+@testing.parametrize(A2C.example(), tasks=Environments.example())
+def test_the_antagonist_with_networks(check: Callable[[], None]) -> None:
     check()
 
 

@@ -44,9 +44,8 @@ def held_out(family: AnyTaskFamily, n: int, a2c: A2C, key: Key) -> HeldOut:
         own = key.fold("held out", i)
         tasks = family.sample(family.begin(own), n, own).tasks
         with torch.no_grad():
-            known, guessed = (
-                agent.live({}, tasks, own.fold("a2c").split(n))[0].fitness for agent in (a2c, a2c.but(steps=0))
-            )
+            theta, keys = a2c.init(family.spec, own.fold("theta")), own.fold("a2c").split(n)
+            known, guessed = (agent.live(theta, tasks, keys)[0].fitness for agent in (a2c, a2c.but(steps=0)))
         rows = (known - guessed > GAP).nonzero()[:, 0]
         kept.append(tree.index(HeldOut(tasks, known, guessed), rows))
         if sum(len(part.a2c) for part in kept) >= n:
