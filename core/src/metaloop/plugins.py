@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
 
 from metaloop._plugin_checks import Status, installed_version, missing, normalised, refused_core, verdict
 from metaloop.errors import MetaloopError, PluginError, UnknownName
@@ -163,6 +164,15 @@ def load(target: str, record: PluginRecord | None = None) -> object:
     return found
 
 
+def source_folder(record: PluginRecord) -> Path | None:
+    """The folder from which an editable plugin is installed; None for others, and where it is gone."""
+    if not record.editable:
+        return None
+    origin = _origin(Distribution.from_name(record.distribution))
+    folder = Path(unquote(urlparse(str(origin.get("url", ""))).path))
+    return folder if folder.is_dir() else None
+
+
 def versions() -> dict[str, str]:
     """Distribution -> version of metaloop, torch and every usable plugin, from metadata; what a run records."""
     core = {name: installed_version(name) for name in ("metaloop", "torch")}
@@ -249,8 +259,13 @@ def _scan() -> Iterator[tuple[PluginRecord, EntryPoint | None, list[str]]]:
 
 
 def _editable(distribution: Distribution) -> bool:
-    source = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return bool(source.get("dir_info", {}).get("editable"))
+    return bool(_origin(distribution).get("dir_info", {}).get("editable"))
+
+
+def _origin(distribution: Distribution) -> dict[str, Any]:
+    """Where a distribution was installed from, as its installer noted it (PEP 610); empty where it did not."""
+    origin: dict[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return origin
 
 
 def _read(record: PluginRecord, point: EntryPoint, requires: list[str]) -> PluginRecord:

@@ -7,10 +7,8 @@ import logging
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote, urlparse
 
 import typer
 
@@ -111,14 +109,7 @@ def _where(executor: str | None) -> Executor:
 
 def _record_folder(plugin: PluginRecord, into: Path | None) -> Path:
     """Where the record goes: the folder asked for, the source of an editable plugin, else a folder here."""
-    if into is not None:
-        return into
-    if plugin.editable:
-        origin = json.loads(distribution(plugin.distribution).read_text("direct_url.json") or "{}")
-        source = Path(unquote(urlparse(origin.get("url", "")).path))
-        if source.is_dir():
-            return source
-    return Path(f"claims-{plugin.name}")
+    return into or plugins.source_folder(plugin) or Path(f"claims-{plugin.name}")
 
 
 def _tracked(
