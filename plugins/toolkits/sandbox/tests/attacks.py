@@ -299,23 +299,23 @@ ENVIRONMENT = [
            "return open(f'/proc/{world[\"pid\"]}/environ').read()", victim=True),
 ]  # fmt: skip
 
-SOON = {"cpu_seconds": 0.2}
+SOON = {"cpu_seconds": 0.15}
 ENDLESS = [
     Attack("compute for long", "endlessness", succeeded,
-           "import time\nwhile time.process_time() < 0.8:\n    pass\nreturn 'done'", limits=SOON),
+           "import time\nwhile time.process_time() < 0.5:\n    pass\nreturn 'done'", limits=SOON),
     Attack("compute for long in C", "endlessness", succeeded,
-           "import time\nwhile time.process_time() < 0.8:\n    sum(range(20_000_000))\nreturn 'done'", limits=SOON),
+           "import time\nwhile time.process_time() < 0.5:\n    sum(range(10_000_000))\nreturn 'done'", limits=SOON),
     Attack("compute for long without signals", "endlessness", succeeded,
            "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
            "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
-           "while time.process_time() < 0.8:\n    pass\nreturn 'done'", limits=SOON),
+           "while time.process_time() < 0.5:\n    pass\nreturn 'done'", limits=SOON),
     Attack("compute for long by catching everything", "endlessness", succeeded,
-           "import time\nwhile time.process_time() < 0.8:\n    try:\n        while time.process_time() < 0.8:\n"
+           "import time\nwhile time.process_time() < 0.5:\n    try:\n        while time.process_time() < 0.5:\n"
            "            pass\n    except BaseException:\n        pass\nreturn 'done'", limits=SOON),
-    Attack("wait for long", "endlessness", succeeded, "import time\ntime.sleep(1.2)\nreturn 'done'",
+    Attack("wait for long", "endlessness", succeeded, "import time\ntime.sleep(0.8)\nreturn 'done'",
            limits={"wall_seconds": 0.3}),
     Attack("wait for long in C", "endlessness", succeeded,
-           CTYPES + "libc.usleep(900_000)\nlibc.usleep(300_000)\nreturn 'done'", limits={"wall_seconds": 0.3}),
+           CTYPES + "libc.usleep(800_000)\nreturn 'done'", limits={"wall_seconds": 0.3}),
     Attack("take memory", "endlessness", succeeded, f"held = b'x' * {BIG}\nreturn 'done'"),
     Attack("take memory little by little", "endlessness", succeeded,
            f"held = []\nwhile len(held) < {BIG >> 20}:\n    held.append(b'x' * (1 << 20))\nreturn 'done'"),

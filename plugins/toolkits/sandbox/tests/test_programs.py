@@ -44,7 +44,14 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 
 
 def test_code_calls_its_parent_within_the_budget_and_keeps_its_state_between_calls(sandbox: Sandbox) -> None:
-    source = "total = 0\ndef f(n):\n    global total\n    for i in range(n):\n        total += ask(i, {'x': [i]})\n    return total"
+    source = """
+total = 0
+def f(n):
+    global total
+    for i in range(n):
+        total += ask(i, {'x': [i]})
+    return total
+"""
     asked: list[Any] = []
 
     def ask(number: int, more: Any) -> int:
@@ -74,7 +81,15 @@ def test_wrong_arguments_of_a_call_reach_the_code_and_a_parents_own_failure_reac
     def broken() -> None:
         raise ConnectionError("the model is away")
 
-    source = "def f(*x):\n    try:\n        return lookup(*x)\n    except RuntimeError as e:\n        return str(e)\ndef g():\n    broken()"
+    source = """
+def f(*x):
+    try:
+        return lookup(*x)
+    except RuntimeError as error:
+        return str(error)
+def g():
+    broken()
+"""
     with SANDBOX.start(source) as program:
         assert program.call("f", "z", calls={"lookup": lookup}).value == "KeyError: 'z'"
         assert "positional argument" in program.call("f", calls={"lookup": lookup}).value
@@ -85,13 +100,23 @@ def test_wrong_arguments_of_a_call_reach_the_code_and_a_parents_own_failure_reac
 
 
 def test_what_the_code_raises_is_told_with_its_lines_and_the_program_goes_on(sandbox: Sandbox) -> None:
-    source = "import sys\ndef f(x):\n    return 1 / x\ndef leave():\n    sys.exit(3)\ndef odd():\n    return {1, 2}\ndef long():\n    raise ValueError('x' * 100_000)"
+    source = """import sys
+def f(x):
+    return 1 / x
+def leave():
+    sys.exit(3)
+def odd():
+    return {1, 2}
+def long():
+    raise ValueError('x' * 100_000)
+"""
     with sandbox.start(source) as program:
         failed = program.call("f", 0)
         assert failed.reason == "raised"
         assert failed.error == (
             "Traceback (most recent call last):\n"
-            '  File "<program>", line 3, in f\n    return 1 / x\n           ~~^~~\nZeroDivisionError: division by zero\n'
+            '  File "<program>", line 3, in f\n    return 1 / x\n           ~~^~~\n'
+            "ZeroDivisionError: division by zero\n"
         )
         assert "SystemExit: 3" in str(program.call("leave").error)
         assert "set is not JSON" in str(program.call("odd").error)
@@ -145,15 +170,14 @@ def test_a_memory_error_is_told_and_the_program_goes_on(sandbox: Sandbox) -> Non
         ("not JSON\n", "protocol"),
         ("[1]\n", "protocol"),
         ("[" * 100_000 + "\n", "protocol"),
-        ('{"number": 2, "value": NaN}\n', "protocol"),
-        ('{"number": 2, "value": 1e999}\n', "protocol"),
-        ('{"number": 2, "value": ' + "1" * 5_000 + "}\n", "protocol"),
-        ('{"number": 2, "value": "\\ud800"}\n', "protocol"),
-        ('{"number": 2, "value": "\xff"}\n', "protocol"),
-        ('{"number": 3, "value": "early"}\n', "protocol"),
-        ('{"number": 2, "call": ["ask"], "arguments": []}\n', "protocol"),
-        ('{"number": 2, "call": "ask", "arguments": {}}\n', "protocol"),
-        ('{"number": 2, "error": 5}\n', "protocol"),
+        ('{"value": NaN}\n', "protocol"),
+        ('{"value": 1e999}\n', "protocol"),
+        ('{"value": ' + "1" * 5_000 + "}\n", "protocol"),
+        ('{"value": "\\ud800"}\n', "protocol"),
+        ('{"value": "\xff"}\n', "protocol"),
+        ('{"call": ["ask"], "arguments": []}\n', "protocol"),
+        ('{"call": "ask", "arguments": {}}\n', "protocol"),
+        ('{"error": 5}\n', "protocol"),
         ("\0" * 100 + "\n", "protocol"),
         ("x" * 1_500_000, "output"),
         ("{}\n" * 400_000, "protocol"),
@@ -169,7 +193,7 @@ def test_the_parent_survives_what_is_no_answer(data: str, reason: str) -> None:
 
 def test_an_answer_given_before_its_question_counts_for_nothing() -> None:
     with SANDBOX.start(SEND) as program:
-        early = '{"number": 2, "value": "true"}\n{"number": 3, "value": "forged"}\n'
+        early = '{"value": "true"}\n{"value": "forged"}\n'
         assert program.call("f", early).value == "true"  # its own answer it may choose
         assert program.call("f", "").reason == "protocol"
 
@@ -194,24 +218,27 @@ def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_scratch_folder_is_there_is_empty_and_is_gone_afterwards(sandbox: Sandbox) -> None:
+def test_a_scratch_folder_is_there_is_empty_and_is_gone_afterwards(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source = """
 import os
 def f():
     before = os.listdir()
     with open("note", "w") as file:
         file.write("kept")
-    for _ in range(1500):
+    os.makedirs("a/b/c")
+    return before, open("note").read()
+def deep():
+    for _ in range(3000):
         os.mkdir("deep")
         os.chdir("deep")
-    return before
-def g():
-    return os.getcwd()
 """
     with sandbox.start(source) as program:
-        assert program.call("f").value == []
-        program.call("g")
-    assert not list(Path(tempfile.gettempdir()).glob("metaloop-sandbox-*")), "left behind"
+        assert program.call("f").value == [[], "kept"]
+        program.call("deep")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_code_has_the_standard_library_no_environment_and_one_order_of_sets(sandbox: Sandbox) -> None:
@@ -266,9 +293,7 @@ def test_less_than_the_minimum_is_refused_with_what_to_do(monkeypatch: pytest.Mo
         Sandbox().start("")
     assert Sandbox(minimum="seccomp").describe() == works
     assert "reading or changing anything outside" in str(works)
-    with pytest.raises(
-        UserError, match=r"does not work here \(bubblewrap: bwrap is not installed\): install bubblewrap"
-    ):
+    with pytest.raises(UserError, match=r"does not work here \(bubblewrap: .*\): install bubblewrap"):
         Sandbox(mechanism="bubblewrap").start("")
     monkeypatch.undo()
     with pytest.raises(UserError, match="would be 'rlimits', which is weaker than its minimum 'landlock'"):

@@ -51,7 +51,6 @@ class Pipe:
         self.descriptor = descriptor
         self.lines = open(descriptor, "rb", closefd=False)  # noqa: SIM115
         self.lock = _thread.allocate_lock()
-        self.number = 0
         self.source = ""
 
     def receive(self) -> Any:
@@ -63,7 +62,7 @@ class Pipe:
 
     def send(self, message: dict[str, Any]) -> None:
         """One line."""
-        data = memoryview(("".join(encode({"number": self.number, **message}, 0)) + "\n").encode())
+        data = memoryview(("".join(encode(message, 0)) + "\n").encode())
         while data:
             data = data[os.write(self.descriptor, data) :]
 
@@ -92,7 +91,6 @@ def main() -> None:
     vars(program)["BudgetExceeded"] = BudgetExceeded
     while True:
         request = pipe.receive()
-        pipe.number = request["number"]
         for name in request.get("names", ()):
             vars(program)[name] = served(pipe, name)
         answer(pipe, program, request)

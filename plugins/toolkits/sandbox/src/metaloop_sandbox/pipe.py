@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import select
 import socket
 import time
 from typing import Any, Protocol
@@ -39,6 +40,15 @@ class Pipe:
         connection.settimeout(TICK)
         self._socket = connection
         self._buffer = bytearray()
+
+    def expect_silence(self) -> None:
+        """Nothing may come from a program that has answered and not been asked anew.
+
+        Raises:
+            Ended: something did.
+        """
+        if self._buffer or select.select([self._socket], [], [], 0)[0]:
+            raise Ended("protocol", "more came over the pipe than one answer")
 
     def send(self, message: dict[str, Any], watch: Watch) -> None:
         """One line; the child may refuse to read it.

@@ -82,7 +82,6 @@ class Program:
         limits = Limits(sandbox.memory_mb, sandbox.scratch_mb, sandbox.processes)
         self._process = Process(mechanism, limits)
         self._pipe = Pipe(self._process.socket)
-        self._number = 0
         self._over: str | None = None
         self.started = self._exchange({"source": source}, {}, None)
 
@@ -133,13 +132,13 @@ class Program:
         self, request: dict[str, Any], calls: Mapping[str, Callable[..., Json]], budget: int | None
     ) -> Answer:
         """One request, the calls it leads to, and its answer."""
-        self._number += 1
         watch = Watch(self._process, self._sandbox)
         served, refused = 0, False
         try:
+            self._pipe.expect_silence()
             self._process.go(self._sandbox.cpu_seconds)
-            self._pipe.send({**request, "number": self._number}, watch)
-            while (name := (message := self._receive(watch)).get("call")) is not None:
+            self._pipe.send(request, watch)
+            while (name := (message := self._pipe.receive(watch)).get("call")) is not None:
                 if not isinstance(name, str) or not isinstance(arguments := message.get("arguments"), list):
                     raise Ended("protocol", "what came over the pipe is not a call")
                 if name not in calls:
@@ -162,12 +161,6 @@ class Program:
         except BaseException:  # also Ctrl-C: what the program would answer next is no answer to the next call
             self.close()
             raise
-
-    def _receive(self, watch: Watch) -> dict[str, Any]:
-        message = self._pipe.receive(watch)
-        if message.get("number") != self._number:
-            raise Ended("protocol", "what came over the pipe answers no request")
-        return message
 
     def _end(self, ended: Ended) -> tuple[Reason, str]:
         self._over = str(ended)

@@ -20,22 +20,28 @@ class Sandbox(Component):
     The code sees the standard library and nothing else that is installed. It is one process that can't fork.
     """
 
-    cpu_seconds: float = Field(default=10, gt=0)
-    """Processor time of one call, and of the source when it is first run."""
-    wall_seconds: float = Field(default=30, gt=0)
-    """Wall clock of one call, less the time that the parent's functions take."""
-    memory_mb: int = Field(default=512, ge=64)
-    """Address space of the process."""
-    scratch_mb: int = Field(default=16, ge=1)
-    """What the files in the scratch folder, which is the current one, may take; they go when the program ends."""
-    processes: int = Field(default=1, ge=1, le=64)
-    """Threads of the one process; with 1 it can start none."""
-    output_bytes: int = Field(default=1_000_000, ge=1_000)
-    """What one call may send: its answer, and the arguments of its calls to the parent's functions."""
-    mechanism: Mechanism | Literal["auto"] = "auto"
-    """`auto` takes the strongest that works here."""
-    minimum: Mechanism = "landlock"
-    """Refuse to run with a weaker mechanism; `bubblewrap` > `landlock` > `seccomp` > `rlimits`."""
+    cpu_seconds: float = Field(
+        default=10, gt=0, description="processor time of one call, and of the source when it is first run"
+    )
+    wall_seconds: float = Field(
+        default=30, gt=0, description="wall clock of one call, less the time that the parent's functions take"
+    )
+    memory_mb: int = Field(default=512, ge=64, description="address space of the process")
+    scratch_mb: int = Field(
+        default=16, ge=1, description="size of the scratch folder, the current one, which goes when the program ends"
+    )
+    processes: int = Field(default=1, ge=1, le=64, description="threads of the one process; with 1 it can start none")
+    output_bytes: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        description="what one call may send: its answer and its arguments for the parent",
+    )
+    mechanism: Mechanism | Literal["auto"] = Field(
+        default="auto", description="what enforces it; auto takes the strongest that works here"
+    )
+    minimum: Mechanism = Field(
+        default="landlock", description="the weakest that will do: bubblewrap > landlock > seccomp > rlimits"
+    )
 
     def describe(self) -> Protection:
         """Which mechanism runs the code here, what it holds off, and what it does not.

@@ -8,26 +8,24 @@ from contextlib import suppress
 
 ENTRIES = 10_000
 """Files and folders that there may be at once."""
+DEPTH = 50
+"""Folders that may be inside each other."""
 
 
 def excess(folder: str, size: int) -> str | None:
-    """Whether what is in the folder is more than `size` bytes, or more than can be counted."""
-    used, entries, waiting = 0, 0, [folder]
+    """Whether what is in the folder is more than `size` bytes, or more than can be counted quickly."""
+    used, entries, waiting = 0, 0, [(folder, 0)]
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as found:
-                for entry in found:
-                    entries += 1
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    with suppress(FileNotFoundError):
-                        used += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if used > size or entries > ENTRIES:
-                        return f"more than {size} bytes or {ENTRIES} files in its scratch folder"
-        except FileNotFoundError:
-            continue  # gone meanwhile
-        except OSError:
-            return "a scratch folder that can't be looked into"  # nested beyond the longest path
+        path, depth = waiting.pop()
+        with suppress(FileNotFoundError), os.scandir(path) as found:  # it may be gone meanwhile
+            for entry in found:
+                entries += 1
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, depth + 1))
+                with suppress(FileNotFoundError):
+                    used += entry.stat(follow_symlinks=False).st_blocks * 512
+                if used > size or entries > ENTRIES or depth > DEPTH:
+                    return f"more than {size} bytes, {ENTRIES} files or {DEPTH} nested folders in its scratch folder"
     return None
 
 
