@@ -164,7 +164,7 @@ for i in range({block["rounds"]}):
         break
     refiner = LLMAgentBase({FIELDS}, "Refiner", temperature={block["temperature"]})
     tried = [info for c in reversed({pool}) for info in (*c, self.run_examples_and_get_feedback(c[-1])[0])]
-    {pool}.insert(0, refiner([taskInfo, *tried], "Go over the feedback and improve on the best attempt.{_style(block)}", i))
+    {pool}.insert(0, refiner([taskInfo, *tried], "Go over the feedback. Improve on the best.{_style(block)}", i))
 """
 
 

@@ -1,12 +1,13 @@
 """What agents are written against (paper, section 4). This file's text runs in the sandbox, before the agent.
 
 It uses the standard library only. `AGENT` is the agent's source and `LANGUAGE` says what solutions are written in:
-"steps" (the parent runs them), "python" (run here, as a function `transform`) or "words" (the solution is the answer).
+"steps" (the parent runs them), "python" (run here, as a function `transform`) or "words" (it is the answer).
 
-Many lives run at the same time, each in a thread. When all of them wait, what they ask for goes to the parent's function
-`serve` in one message: a call costs a share of one trip over the pipe, and a chat model gets all requests at once.
+Many lives run at the same time, each in a thread. When all of them wait, what they ask for goes to the parent's
+function `serve` in one message: a call costs a share of one trip over the pipe, and a chat model gets all at once.
 """
 
+# mypy: ignore-errors
 import functools
 import queue
 import threading
@@ -44,6 +45,7 @@ class LLMAgentBase:
         return [Info(name, author, str(reply.get(name, "")), iteration_idx) for name in self.output_fields]
 
     def __call__(self, input_infos, instruction, iteration_idx=-1):
+        """As `query`."""
         return self.query(input_infos, instruction, iteration_idx)
 
     def __repr__(self):
@@ -76,11 +78,12 @@ class AgentSystem:
                 outputs = [transform(_copied(example["input"])) for example in self.examples]
             except Exception as raised:
                 error = f"{type(raised).__name__}: {raised}"
-            passed = [_plain(o) == example["output"] for o, example in zip(outputs, self.examples)]
+            passed = [_plain(o) == example["output"] for o, example in zip(outputs, self.examples, strict=True)]
         else:
             passed = [False] * len(self.examples)
-        right = [example for example, good in zip(self.examples, passed) if good]
-        wrong = [dict(example, got=_plain(o)) for example, good, o in zip(self.examples, passed, outputs) if not good]
+        right = [example for example, good in zip(self.examples, passed, strict=True) if good]
+        fails = [o for o in zip(passed, self.examples, outputs, strict=True) if not o[0]]
+        wrong = [dict(example, got=_plain(output)) for _, example, output in fails]
         said = f"The code passes {len(right)} of {len(passed)} examples."
         said += f" It fails with {error}." if error else ""
         said += "".join(f" For {w['input']} it gives {w['got']} and not {w['output']}." for w in wrong if w["got"])
@@ -142,6 +145,7 @@ class Life(threading.Thread):
         self.runs = {}
 
     def run(self):
+        """What the thread does."""
         _here.life = self
         try:
             self.answer = self.forward()
@@ -150,6 +154,7 @@ class Life(threading.Thread):
         self.waiting.put(self)
 
     def forward(self):
+        """Run the agent's function; what it returns, as plain data."""
         names = {"Info": Info, "LLMAgentBase": LLMAgentBase}
         before = set(names) | {"__builtins__"}
         exec(_compiled(), names)
@@ -194,7 +199,7 @@ def solve(tasks):
         if asking:
             asking.sort(key=lambda life: life.number)
             replies = serve([life.request for life in asking])  # noqa: F821 (the parent's)
-            for life, reply in zip(asking, replies):
+            for life, reply in zip(asking, replies, strict=True):
                 life.request, life.reply = None, reply
                 life.turn.release()
     return [[life.answer, life.error] for life in lives]

@@ -126,6 +126,7 @@ class AgentSystem(Learner[Agent, list[Task], list[list[Life]]]):
             for task in tasks
         ]
         answer = running.program.call("solve", told, calls={"serve": serve})
+        ends: Any
         if answer.ok:
             ends = answer.value
         elif len(tasks) > 1:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+from metaloop import Incompatible
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -56,6 +57,8 @@ class SimulatedSolver(FoundationModel):
 
     def language(self, domain: str) -> Language:
         """The domain's own language."""
+        if domain not in DOMAINS:
+            raise Incompatible(f"SimulatedSolver knows the domains {', '.join(DOMAINS)} and not {domain!r}")
         return "steps"
 
     @cached_property

@@ -47,11 +47,9 @@ class TypedVariation(MetaAgent):
         parent, other = self._parent(archive, rng), self._parent(archive, rng)
         one, two = (Block.from_json(archive[row]["agent"]["blocks"] or []) for row in (parent, other))
         if rng.random() < CROSSING and parent != other:
-            child, how, parents = crossed(one, two, rng), "Cross", (parent, other)
-        else:
-            name = list(OPERATORS)[int(rng.integers(len(OPERATORS)))]
-            child, how, parents = OPERATORS[name](one, rng), name, (parent,)
-        return _proposal(how, affordable(child, budget, rng), parents, archive)
+            return _proposal("Cross", affordable(crossed(one, two, rng), budget, rng), (parent, other), archive)
+        name = list(OPERATORS)[int(rng.integers(len(OPERATORS)))]
+        return _proposal(name, affordable(OPERATORS[name](one, rng), budget, rng), (parent,), archive)
 
     def reflect(self, proposal: Proposal, archive: Sequence[Entry], budget: int, round: int, key: Key) -> Proposal:
         """Another proposal where this one is not new, or asks for more than the budget."""
