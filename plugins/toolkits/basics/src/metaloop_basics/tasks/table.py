@@ -23,7 +23,7 @@ from metaloop_basics.tasks.sampling import distinct
 if TYPE_CHECKING:
     import pandas as pd
 
-BUNDLED = ("diabetes", "linnerud")
+BUNDLED = ("diabetes", "linnerud", "wine")
 """Tables that come with scikit-learn."""
 _READERS = {".csv": "read_csv", ".tsv": "read_table", ".parquet": "read_parquet", ".pq": "read_parquet"}
 
@@ -44,7 +44,9 @@ class TableEpisodes(TaskFamily[Episode, dict[str, Any]]):
     (those of the `train` split, or all), then multiplied by `input_std` and `target_std`.
     """
 
-    source: str = Field(default="diabetes", description="`diabetes`, `linnerud`, or a path to a CSV or Parquet file")
+    source: str = Field(
+        default="diabetes", description="`diabetes`, `linnerud`, `wine`, or a path to a CSV or Parquet file"
+    )
     target: str | None = Field(default=None, description="column to predict; None: the last one")
     shots: int = Field(default=10, ge=1, description="rows of the context")
     queries: int = Field(default=10, ge=1, description="rows to predict")
@@ -106,9 +108,9 @@ def _on(family: TableEpisodes, stamp: tuple[int, int], device: torch.device, dty
 @lru_cache(maxsize=8)
 def _split(family: TableEpisodes, stamp: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Standardised features `[row, feature]` and target `[row, 1]` of the family's split."""
-    frame = _read(family.source).rename(columns=str)
+    frame = read(family.source).rename(columns=str)
     target = _target(family, list(frame.columns))
-    x, y = _numbers(family.source, frame.drop(columns=target)), _numbers(family.source, frame[[target]])
+    x, y = numbers(family.source, frame.drop(columns=target)), numbers(family.source, frame[[target]])
     order = Key.of(family.split_seed).permutation(len(x)).numpy()
     test = max(1, round(family.test_fraction * len(x)))
     rows = {"all": order, "test": order[:test], "train": order[test:]}
@@ -131,8 +133,8 @@ def _standard(values: NDArray[np.float64], rows: NDArray[np.int64], std: float) 
     return scaled
 
 
-def _read(source: str) -> pd.DataFrame:
-    """The whole table.
+def read(source: str) -> pd.DataFrame:
+    """The whole table of a bundled name or a file, as it is.
 
     Raises:
         DataError: there is no such file, or it is no table.
@@ -174,8 +176,8 @@ def _target(family: TableEpisodes, columns: list[str]) -> str:
     return family.target
 
 
-def _numbers(source: str, frame: pd.DataFrame) -> NDArray[np.float64]:
-    """The columns as floats.
+def numbers(source: str, frame: pd.DataFrame) -> NDArray[np.float64]:
+    """A table's columns as floats `[row, column]`; `source` is what its errors call it.
 
     Raises:
         DataError: a column holds text, dates or missing values; says which, and in how many rows.
