@@ -76,5 +76,3 @@ def least_squares(tasks: DataSet, order: Tensor) -> Tensor:
     """Q of least squares in an order `[task, place]`: by it graphs of linear solvers are compared."""
     model = LeastSquares()
     return model.score(model.begin(tasks.x, order, Key.of(0)), order)
-
-

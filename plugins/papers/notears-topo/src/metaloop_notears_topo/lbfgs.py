@@ -32,7 +32,10 @@ def minimise(fn: Slope, start: Tensor, *, steps: int, history: int = 10, toleran
         direction = -_scaled(slope, pairs)
         along = (direction * slope).sum(1)
         uphill = along >= 0
-        direction, along = torch.where(uphill[:, None], -slope, direction), torch.where(uphill, -slope.square().sum(1), along)
+        direction, along = (
+            torch.where(uphill[:, None], -slope, direction),
+            torch.where(uphill, -slope.square().sum(1), along),
+        )
         length = torch.ones_like(value) if pairs else 1 / slope.abs().sum(1).clamp(min=1)
         new_point, new_value, new_slope = point.clone(), value.clone(), slope.clone()
         waiting = torch.arange(len(alive), device=start.device)

@@ -24,6 +24,8 @@ class Mlp(NodeModel):
     candidates are trained side by side by L-BFGS, from where they were.
     """
 
+    least: ClassVar[float] = 1e-4
+    dtype: ClassVar[torch.dtype] = torch.float32
     chunk: ClassVar[int] = 64
 
     hidden: int = Field(default=40, ge=1, description="hidden units of each network")
@@ -34,9 +36,9 @@ class Mlp(NodeModel):
 
     def start(self, nodes: int, keys: Key) -> dict[str, Tensor]:
         """Uniform, as wide as `torch.nn.Linear`'s: the first layer's inputs are parents one by one."""
-        first = keys.fold("first").uniform(nodes, nodes, self.hidden, low=-1.0, high=1.0, dtype=torch.float64)
+        first = keys.fold("first").uniform(nodes, nodes, self.hidden, low=-1.0, high=1.0, dtype=self.dtype)
         bound = 1 / math.sqrt(self.hidden)
-        second = keys.fold("second").uniform(nodes, self.hidden, low=-bound, high=bound, dtype=torch.float64)
+        second = keys.fold("second").uniform(nodes, self.hidden, low=-bound, high=bound, dtype=self.dtype)
         return {"first": first, "second": second}
 
     def solve(
@@ -94,8 +96,8 @@ class Mlp(NodeModel):
         task = torch.arange(n, device=x.device).repeat_interleave(d)
         params = {name: leaf.flatten(0, 1) for name, leaf in fit.params.items()}
         flat = torch.cat([params["first"].flatten(1), params["second"]], 1)
-        everyone = torch.ones(n * d, d, dtype=torch.float64, device=x.device)
-        _, slope = self.loss(x.double(), task, x.double().mT.flatten(0, 1), everyone, flat)
+        everyone = torch.ones(n * d, d, dtype=self.dtype, device=x.device)
+        _, slope = self.loss(x.to(self.dtype), task, x.to(self.dtype).mT.flatten(0, 1), everyone, flat)
         first = self._layers(slope, d)[0]
         missing = params["first"] == 0
         size = torch.where(missing, (first.abs() - self.l1).clamp(min=0), first.abs()).norm(dim=2)

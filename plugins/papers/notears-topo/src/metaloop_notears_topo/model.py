@@ -19,8 +19,13 @@ class Model(Component):
     """`W*(pi) = argmin Q(W) subject to W_ij = 0 unless i is before j in pi`, and what swaps in pi would gain.
 
     Q is a sum over nodes, each with the set of its predecessors, so a swap touches only the nodes between the two. A
-    fit is a tree of float64 tensors with a leading task axis.
+    fit is a tree of tensors with a leading task axis; scores are float64.
     """
+
+    least: ClassVar[float] = 1e-10
+    """A swap must lower Q by more than this share of it: equal scores would let the search go in circles."""
+    dtype: ClassVar[torch.dtype] = torch.float64
+    """What is computed in."""
 
     def check(self, spec: GraphSpec) -> None:
         """Accept a kind of data, or raise `Incompatible` with the reason."""
@@ -222,7 +227,7 @@ class NodeModel(Model):
 
     def score(self, fit: Fit, order: Tensor) -> Tensor:
         """The sum over nodes."""
-        return fit.loss.sum(1)
+        return fit.loss.double().sum(1)
 
     def trial(self, x: Tensor, fit: Fit, order: Tensor, swaps: Swaps, how: How) -> tuple[Tensor, Trial]:
         """All nodes between all candidates' places in one batch."""
@@ -238,8 +243,9 @@ class NodeModel(Model):
         parents = inverse(swapped)[own] < place[:, None]
         warm = {name: leaf[task[own], node] for name, leaf in fit.params.items()}
         params, loss = self._solved(x, task[own], node, parents, warm)
-        gain = torch.full(swaps.valid.shape, -torch.inf, dtype=loss.dtype, device=loss.device)
-        gain[task, which] = torch.zeros_like(gain[task, which]).index_add_(0, own, fit.loss[task[own], node] - loss)
+        gain = torch.full(swaps.valid.shape, -torch.inf, dtype=torch.float64, device=loss.device)
+        saved = (fit.loss[task[own], node] - loss).double()
+        gain[task, which] = torch.zeros_like(gain[task, which]).index_add_(0, own, saved)
         return gain, Trial(task[own], which[own], node, params, loss)
 
     def accept(self, fit: Fit, trial: Trial, chosen: Tensor) -> Fit:
@@ -253,7 +259,7 @@ class NodeModel(Model):
         self, x: Tensor, task: Tensor, node: Tensor, parents: Tensor, params: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], Tensor]:
         """`solve`, a chunk at a time."""
-        x, mask = x.double(), parents.double()
+        x, mask = x.to(self.dtype), parents.to(self.dtype)
         parts = [
             self.solve(x, task[rows], node[rows], mask[rows], {name: leaf[rows] for name, leaf in params.items()})
             for rows in torch.arange(len(task), device=x.device).split(self.chunk)

@@ -17,9 +17,6 @@ from metaloop_notears_topo.model import LeastSquares, Model
 from metaloop_notears_topo.sem import DataSet, GraphSpec
 from metaloop_notears_topo.swaps import How, Rule, Swaps, apply, disjoint, first_improving, ranked
 
-LEAST = 1e-10
-"""A swap must lower Q by more than this share of it: equal scores would let the search go in circles."""
-
 
 class Search(NamedTuple):
     """Searches in progress, one row per task."""
@@ -51,7 +48,7 @@ class Topo(Finder):
 
     Where none improves the score, the large set is tried (as long as it has helped fewer than `large_searches` times);
     where that does not either, the search has ended and stays as it is. All tasks and candidates of a round are one
-    batch, in float64.
+    batch.
     """
 
     steps: int = Field(default=100, ge=0, description="rounds at most")
@@ -119,7 +116,7 @@ class Topo(Finder):
             return state
         now, x = tree.index(state, alive), tasks.x[alive]
         small, rest = ranked(
-            walks(arranged(self.model.weights(now.fit, now.order), now.order)),
+            walks(arranged(self.model.weights(now.fit, now.order).double(), now.order)),
             arranged(self.model.slope(x, now.fit, now.order), now.order).mT,
             self.rule,
             self.small,
@@ -141,7 +138,7 @@ class Topo(Finder):
         """Make what improves of a set of swaps; whether anything did, `[task]`."""
         gain, trial = self.model.trial(x, now.fit, now.order, swaps, self.swap)
         choose = disjoint if self.update == "greedy" else first_improving
-        chosen = choose(gain, swaps, LEAST * now.score.abs())
+        chosen = choose(gain, swaps, self.model.least * now.score.abs())
         order = apply(now.order, swaps, chosen, self.swap)
         fit = self.model.accept(now.fit, trial, chosen)
         improved = chosen.any(1)

@@ -1,0 +1,72 @@
+"""Pictures that a reader of the paper recognises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+Save = Callable[[Path], object]
+
+
+def save(figure: Figure) -> Save:
+    """What writes a figure to a path."""
+    return lambda path: figure.savefig(path, dpi=130)
+
+
+class Curves(NamedTuple):
+    """Scores of one solver's searches."""
+
+    trace: Tensor
+    """`[task, round]`: Q, NaN after the last round."""
+    reference: Tensor
+    """`[task]`: Q of the true order; NaN where it is not known."""
+
+
+def recovered(graphs: Mapping[str, Tensor], true: Tensor | None, names: Sequence[str] | None = None) -> Figure:
+    """Weights `[node, node]` of found graphs beside the true ones, nodes sorted by the true order or as in the table."""
+    shown = ({} if true is None else {"true": true}) | dict(graphs)
+    figure = Figure(figsize=(0.9 + 2.9 * len(shown), 3.4), layout="constrained")
+    strongest = max(float(weights.abs().max()) for weights in shown.values()) or 1.0
+    for axes, (title, weights) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        image = axes.imshow(weights.tolist(), cmap="RdBu", vmin=-strongest, vmax=strongest)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("to")
+        if names is None:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        else:
+            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
+            axes.set_yticks(range(len(names)), names, fontsize=5)
+    figure.axes[0].set_ylabel("from")
+    figure.colorbar(image, ax=figure.axes, shrink=0.8, label="weight")
+    return figure
+
+
+def scores(panels: Mapping[str, Mapping[str, Curves]]) -> Figure:
+    """Per panel: how far Q lies above the true order's, over rounds, one line for each data set and solver.
+
+    Where the true order is not known, Q itself.
+    """
+    figure = Figure(figsize=(0.6 + 3.7 * len(panels), 3.6), layout="constrained")
+    for axes, (title, solvers) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        known = all(bool(curves.reference.isfinite().all()) for curves in solvers.values())
+        for colour, (name, curves) in zip((f"C{i}" for i in range(10)), solvers.items(), strict=False):
+            rows = (curves.trace / curves.reference[:, None] if known else curves.trace).cpu().numpy()
+            for i, row in enumerate(rows):
+                row = row[np.isfinite(row)]
+                axes.plot(row, color=colour, alpha=0.5, linewidth=1.0, label=name if i == 0 else None)
+                axes.plot(len(row) - 1, row[-1], ".", color=colour, markersize=5)
+        if known:
+            axes.axhline(1.0, color="black", linestyle=":", linewidth=1.0, label="true order")
+            axes.set_yscale("log")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("round of swaps")
+        axes.grid(alpha=0.25)
+    figure.axes[0].set_ylabel("score Q / Q of the true order" if known else "score Q")
+    figure.axes[0].legend(fontsize=7)
+    return figure
