@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -76,7 +78,7 @@ def test_intervals_that_do_not_overlap_do_not_interact(seed: int, d: int, how: s
     chosen = disjoint(gain, swaps, torch.zeros(2, dtype=torch.float64))
     for task in range(2):
         spans = sorted((int(swaps.first[task, i]), int(swaps.last[task, i])) for i in chosen[task].nonzero())
-        assert all(one[1] < other[0] for one, other in zip(spans, spans[1:], strict=False))
+        assert all(one[1] < other[0] for one, other in pairwise(spans))
     after = model.score(fit, apply(order, swaps, chosen, how))
     total = torch.where(chosen, gain, 0.0).sum(1)
     torch.testing.assert_close(model.score(fit, order) - after, total, rtol=1e-6, atol=1e-8)

@@ -79,7 +79,7 @@ def test_every_way_to_search_finds_the_graph(changes: dict[str, str]) -> None:
 def test_another_learners_graph_is_where_the_search_begins() -> None:
     pytest.importorskip("dagma")
     family = SEM(nodes=5, degree=1, rows=200, seeds=(0,))
-    table, state, tasks = searched(family, Topo(steps=10, start=Topo(steps=1, small=1)))
+    table, state, _ = searched(family, Topo(steps=10, start=Topo(steps=1, small=1)))
     assert float(table["start_score"][0]) == pytest.approx(float(state.trace[0, 0]))
     assert float(table["loss"][0]) <= float(table["start_score"][0])
     assert topological(state.start).shape == (1, 5)
