@@ -160,7 +160,7 @@ class Experiment(Component):
         with default_dtype(_DTYPES[self.precision]), half:
             yield
 
-    @property
+    @cached_property
     def root(self) -> Key:
         """The key that all others come from."""
         return Key.of(self.seed, self.torch_device)

@@ -40,11 +40,11 @@ def call(module: nn.Module, theta: Mapping[str, Tensor], *args: Any, **kwargs: A
     Raises:
         RuntimeError: theta's names are not exactly the module's (a stray or missing key is never ignored).
     """
-    buffers = _buffers(module)
-    example = next(iter(theta.values()), None)
-    if buffers and example is not None:
+    names, buffers = _content(module)
+    if buffers and theta:
+        example = next(iter(theta.values()))
         theta = {**{name: _like(buffer, example) for name, buffer in buffers.items()}, **theta}
-    strict = theta.keys() != _names(module)  # torch's own check walks the module in every call: it is left the message
+    strict = theta.keys() != names  # torch's own check walks the module in every call: it is left the message
     return torch.func.functional_call(module, dict(theta), args, kwargs, strict=strict)
 
 
@@ -67,26 +67,24 @@ def filled(module: nn.Module, theta: Mapping[str, Tensor]) -> nn.Module:
     return own
 
 
-_known: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
-_named: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+Content = tuple[frozenset[str], dict[str, Tensor]]
+
+_known: WeakKeyDictionary[nn.Module, Content] = WeakKeyDictionary()
 
 
-def _names(module: nn.Module) -> frozenset[str]:
-    """The names of a skeleton's parameters and buffers, looked up once."""
+def _content(module: nn.Module) -> Content:
+    """The names of a skeleton's parameters and buffers, and its buffers.
+
+    Looked up once: walking a module's children costs more than a small network's call.
+    """
     if torch.compiler.is_compiling():
-        return frozenset()
-    if module not in _named:
-        _named[module] = frozenset(name for name, _ in (*module.named_parameters(), *module.named_buffers()))
-    return _named[module]
-
-
-def _buffers(module: nn.Module) -> dict[str, Tensor]:
-    """A skeleton's buffers, looked up once: walking a module's children costs more than a small network's call."""
-    if torch.compiler.is_compiling():
-        return dict(module.named_buffers())
-    if module not in _known:
-        _known[module] = dict(module.named_buffers())
-    return _known[module]
+        return frozenset(), dict(module.named_buffers())
+    found = _known.get(module)
+    if found is None:
+        buffers = dict(module.named_buffers())
+        found = frozenset([*buffers, *(name for name, _ in module.named_parameters())]), buffers
+        _known[module] = found
+    return found
 
 
 def _like(buffer: Tensor, example: Tensor) -> Tensor:

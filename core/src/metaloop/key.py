@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -58,6 +59,14 @@ def _label(what: str | int) -> int:
 
 
 _FOLD = 0x5851F42D4C957F2D  # keeps label 0 from mixing to 0, which would make a child equal its parent's first draw
+
+
+def _word(what: str | int) -> int:
+    """What a label is folded in as."""
+    return _signed(_mix_int(_label(what) ^ _FOLD))
+
+
+_word_of = lru_cache(maxsize=4096, typed=True)(_word)
 
 
 class Key:
@@ -126,7 +135,8 @@ class Key:
                     raise TypeError("a label of a key is text, an integer or an integer tensor, not a float tensor")
                 key = Key(None, parent=key, labels=label)
             else:
-                path = (*key._path, _signed(_mix_int(_label(label) ^ _FOLD)))
+                word = _word(label) if torch.compiler.is_compiling() else _word_of(label)
+                path = (*key._path, word)
                 key = Key(key._state, path, key._parent, key._labels)
         return key
 

@@ -38,7 +38,8 @@ def tree_map(fn: Callable[..., Any], tree: T, *others: Any, is_leaf: Callable[[A
 
 def map_tensors(fn: Callable[[Tensor], Any], tree: T) -> T:
     """Apply `fn` to the tensors among the leaves; other leaves stay as they are."""
-    mapped: T = pytree.tree_map_only(Tensor, fn, tree)
+    found, spec = pytree.tree_flatten(tree)
+    mapped: T = pytree.tree_unflatten([fn(leaf) if isinstance(leaf, Tensor) else leaf for leaf in found], spec)
     return mapped
 
 
@@ -110,7 +111,7 @@ def length(tasks: Any) -> int:
     """The number of rows of a batch: the leading axis of its tensors, or the length of a list of objects."""
     if isinstance(tasks, list):
         return len(tasks)
-    for leaf in leaves(tasks):
+    for leaf in pytree.tree_iter(tasks):
         if isinstance(leaf, Tensor):
             return leaf.shape[0]
     raise TypeError("a batch of tasks is a tree of tensors with a leading task axis, or a list of plain values")

@@ -182,8 +182,9 @@ def _is_plain(value: Any) -> bool:
 def _copied(moments: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
     """A parameter's moments, for an optimizer to change in place."""
     copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in moments.items()}
-    if isinstance(copies.get("step"), Tensor) and not (group.get("capturable") or group.get("fused")):
-        copies["step"] = copies["step"].cpu()  # torch keeps it there, but a checkpoint is loaded to theta's device
+    step = copies.get("step")
+    if isinstance(step, Tensor) and not (step.is_cpu or group.get("capturable") or group.get("fused")):
+        copies["step"] = step.cpu()  # torch keeps it there, but a checkpoint is loaded to theta's device
     return copies
 
 
