@@ -1,8 +1,7 @@
 """TOPO beside the authors' code (github.com/Duntrain/TOPO): the same data, first order, set sizes and stopping rule.
 
 Their code is not here: clone it, and give the folder with `--topo FOLDER`. It imports its own `Topo_utils.py` as
-`topo_utils`, which a case-sensitive system does not find, and its `_init_W` reads a global X; so copy it first, and give
-the copy:
+`topo_utils`, which a case-sensitive system does not find, and its `_init_W` reads a global X; so copy it first:
 
     git clone https://github.com/Duntrain/TOPO /tmp/TOPO && cp /tmp/TOPO/Topo_utils.py /tmp/TOPO/topo_utils.py
     uv run python tests/benchmarks/bench_topo.py --topo /tmp/TOPO

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from metaloop import testing
 from metaloop_notears_topo.logistic import Logistic
 from metaloop_notears_topo.mlp import Mlp
+from metaloop_notears_topo.priorities import Priorities
 from metaloop_notears_topo.sem import SEM
 from metaloop_notears_topo.tables import WholeTable
 from metaloop_notears_topo.topo import Topo
@@ -21,6 +22,11 @@ def test_families(check: Callable[[], None]) -> None:
 
 @testing.parametrize(Topo.example(), Topo(steps=2, small=2, rule="random", start=Topo.example()), tasks=SMALL)
 def test_the_search_with_least_squares(check: Callable[[], None]) -> None:
+    check()
+
+
+@testing.parametrize(Priorities(threshold=0.2), tasks=SMALL)
+def test_orders_as_theta(check: Callable[[], None]) -> None:
     check()
 
 

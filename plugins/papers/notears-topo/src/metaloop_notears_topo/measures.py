@@ -111,7 +111,7 @@ def improving_pairs(setting: Setting) -> Sample:
     d, k = SIZES.topo[0]
     pairs = d * (d - 1) // 2
     learner = Topo(steps=2 if setting.broken else 100, large=pairs, large_searches=1000)
-    experiment, progress = finished(setting, SEM(nodes=d, degree=k), learner)
+    _, progress = finished(setting, SEM(nodes=d, degree=k), learner)
     return Sample(improving(learner, progress.carry.state, progress.carry.draw.tasks.x).tolist())
 
 

@@ -28,7 +28,7 @@ class Curves(NamedTuple):
 
 
 def recovered(graphs: Mapping[str, Tensor], true: Tensor | None, names: Sequence[str] | None = None) -> Figure:
-    """Weights `[node, node]` of found graphs beside the true ones, nodes sorted by the true order or as in the table."""
+    """Weights `[node, node]` of found graphs beside the true ones, nodes in the true order or the table's."""
     shown = ({} if true is None else {"true": true}) | dict(graphs)
     figure = Figure(figsize=(0.9 + 2.9 * len(shown), 3.4), layout="constrained")
     strongest = max(float(weights.abs().max()) for weights in shown.values()) or 1.0

@@ -18,6 +18,7 @@ SPEC = Plugin(
         Part("notears-topo/sem", "tasks", f"{_HERE}.sem:SEM", "data from random graphs: ER, scale-free"),
         Part("notears-topo/table", "tasks", f"{_HERE}.tables:WholeTable", "a bundled table, CSV or Parquet file"),
         Part("notears-topo/topo", "learner", f"{_HERE}.topo:Topo", "the search over orders"),
+        Part("notears-topo/priorities", "learner", f"{_HERE}.priorities:Priorities", "an order as theta"),
         Part("notears-topo/notears", "learner", f"{_HERE}.peers:Notears", "NOTEARS of gcastle"),
         Part("notears-topo/dagma", "learner", f"{_HERE}.peers:Dagma", "DAGMA of dagma"),
         Part("notears-topo/notears-mlp", "learner", f"{_HERE}.peers:NotearsMlp", "nonlinear NOTEARS of gcastle"),
