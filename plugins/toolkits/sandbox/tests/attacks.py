@@ -82,6 +82,7 @@ FILES = [
         "files",
         leaked,
         "return open(f'/proc/{world[\"parent\"]}/root' + world['secret']).read()",
+        picky=True,
     ),
     Attack(
         "read through a symlink", "files", leaked, "os.symlink(world['secret'], 'link')\nreturn open('link').read()"
@@ -296,7 +297,7 @@ ENVIRONMENT = [
            CTYPES + "libc.getenv.restype = ctypes.c_char_p\nreturn (libc.getenv(b'SECRET') or b'').decode()"),
     Attack("read the environment from /proc", "environment", leaked, "return open('/proc/self/environ').read()"),
     Attack("read another process's environment", "environment", leaked,
-           "return open(f'/proc/{world[\"pid\"]}/environ').read()", victim=True),
+           "return open(f'/proc/{world[\"pid\"]}/environ').read()", victim=True, picky=True),
 ]  # fmt: skip
 
 SOON = {"cpu_seconds": 0.15}

@@ -158,6 +158,12 @@ def test_a_program_that_was_killed_says_why_and_then_only_that_it_is_gone(
         assert program.call("g").reason == "died"
 
 
+def test_code_that_asks_without_end_uses_up_its_time() -> None:
+    source = "def f():\n    while True:\n        ask(1)"
+    limited = SANDBOX.but(cpu_seconds=0.2, output_bytes=1_000_000_000)
+    assert run(source, "f", calls={"ask": lambda x: x}, sandbox=limited).reason == "cpu"
+
+
 def test_a_memory_error_is_told_and_the_program_goes_on(sandbox: Sandbox) -> None:
     with sandbox.start("def f(n):\n    return len(b'x' * n)") as program:
         assert program.call("f", 1 << 30).reason == "memory"
@@ -178,6 +184,7 @@ def test_a_memory_error_is_told_and_the_program_goes_on(sandbox: Sandbox) -> Non
         ('{"call": ["ask"], "arguments": []}\n', "protocol"),
         ('{"call": "ask", "arguments": {}}\n', "protocol"),
         ('{"error": 5}\n', "protocol"),
+        ('{"value": ' + "[" * 200 + "]" * 200 + "}\n", "protocol"),
         ("\0" * 100 + "\n", "protocol"),
         ("x" * 1_500_000, "output"),
         ("{}\n" * 400_000, "protocol"),
@@ -231,6 +238,7 @@ def f():
     os.makedirs("a/b/c")
     return before, open("note").read()
 def deep():
+    os.mkdir("shut", 0)
     for _ in range(3000):
         os.mkdir("deep")
         os.chdir("deep")

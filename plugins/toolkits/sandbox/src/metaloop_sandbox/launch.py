@@ -96,7 +96,8 @@ class Process:
             theirs.close()
             for descriptor in passed[1:]:
                 os.close(descriptor)
-        self.socket.sendall(json.dumps(how).encode() + b"\n")
+        with suppress(OSError):  # it has ended: `_ready` says why
+            self.socket.sendall(json.dumps(how).encode() + b"\n")
 
     def _confinement(self, mechanism: Mechanism) -> dict[str, Any]:
         """What the child has to do to itself."""
@@ -117,9 +118,17 @@ class Process:
         """Wait for the child's first line. The kernel tells with it which process, by our numbers, sent it."""
         assert self._popen is not None
         assert self._popen.stderr is not None
-        self.socket.settimeout(PATIENCE)
-        space = socket.CMSG_SPACE(struct.calcsize("3i"))
-        line, told, _, _ = self.socket.recvmsg(1 << 12, space)
+        self.socket.settimeout(1)
+        line = b""
+        told: list[tuple[int, int, bytes]] = []
+        for _ in range(PATIENCE):  # not one long wait, which would run out while this process is itself stopped
+            try:
+                line, told, _, _ = self.socket.recvmsg(1 << 12, socket.CMSG_SPACE(struct.calcsize("3i")))
+                break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
         if not line.endswith(b"\n"):
             self._popen.kill()
             said = self._popen.stderr.read().decode(errors="replace").strip().splitlines()
@@ -137,7 +146,7 @@ class Process:
             resource.RLIMIT_AS: self._limits.memory_mb * megabyte,
             resource.RLIMIT_FSIZE: self._limits.scratch_mb * megabyte,
             resource.RLIMIT_NOFILE: 64,
-            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_CORE: 1,  # 0 would still wake a host's crash reporter
             resource.RLIMIT_MEMLOCK: 0,
             resource.RLIMIT_MSGQUEUE: 0,
         }
@@ -147,8 +156,8 @@ class Process:
             resource.prlimit(self.pid, which, (bound, bound))
 
     def go(self, cpu_seconds: float) -> None:
-        """Let it run. The kernel's limit is for when this process can't look; the first of a namespace ignores it."""
-        with suppress(ProcessLookupError):
+        """Let it run. The kernel's own limit is for when this process can't look at what it uses."""
+        if self._own_group:  # the first process of a namespace, as under bubblewrap, ignores it
             hard = resource.prlimit(self.pid, resource.RLIMIT_CPU)[1]
             soft = math.ceil(self.cpu() + cpu_seconds) + 1
             resource.prlimit(self.pid, resource.RLIMIT_CPU, (soft, hard))

@@ -6,13 +6,14 @@ import json
 import math
 import select
 import socket
-import time
 from typing import Any, Protocol
 
 from metaloop_sandbox.answer import Reason
 
 TICK = 0.05
 """Seconds between two looks at the limits."""
+DEPTH = 100
+"""Lists and objects that may be inside each other: what reads an answer later may be recursive."""
 
 
 class Ended(Exception):  # noqa: N818 (a way out, not an error of the parent)
@@ -31,6 +32,9 @@ class Watch(Protocol):
 
     def look(self) -> None:
         """Compare what was used with the limits."""
+
+    def look_if_due(self) -> None:
+        """The same, if the last look was a tick ago."""
 
 
 class Pipe:
@@ -72,7 +76,8 @@ class Pipe:
         Raises:
             Ended: a limit was passed, the child is gone, or what it sent is not a line of strict JSON.
         """
-        searched, looked = 0, time.monotonic()
+        searched = 0
+        watch.look_if_due()  # also where lines come without a pause
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             try:
@@ -85,9 +90,7 @@ class Pipe:
                 pass
             except OSError:
                 raise Ended("died", "the process has closed its pipe") from None
-            if time.monotonic() - looked > TICK:
-                watch.look()
-                looked = time.monotonic()
+            watch.look_if_due()
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return parse(line)
@@ -107,7 +110,13 @@ def parse(line: bytes) -> dict[str, Any]:
         raise Ended("protocol", f"what came over the pipe is not JSON: {str(error)[:200]}") from None
     if not isinstance(message, dict):
         raise Ended("protocol", "what came over the pipe is not an object")
-    return message
+    layer: list[Any] = [message]
+    for _ in range(DEPTH):
+        inner = (item for held in layer for item in (held.values() if isinstance(held, dict) else held))
+        layer = [item for item in inner if isinstance(item, dict | list)]
+        if not layer:
+            return message
+    raise Ended("protocol", f"what came over the pipe is nested deeper than {DEPTH}")
 
 
 def _refuse(constant: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from metaloop_sandbox.answer import Answer, Json, Reason
 from metaloop_sandbox.mechanism import Mechanism
-from metaloop_sandbox.pipe import Ended, Pipe
+from metaloop_sandbox.pipe import TICK, Ended, Pipe
 
 if TYPE_CHECKING:
     from metaloop_sandbox.launch import Process
@@ -28,7 +28,7 @@ class Watch:
         self._cpu = process.cpu()
         self._bytes = 0
         self.seconds = 0.0
-        self._last = time.monotonic()
+        self._last = self._looked = time.monotonic()
 
     def received(self, size: int) -> None:
         """Count bytes.
@@ -55,12 +55,18 @@ class Watch:
             Ended: a limit is passed.
         """
         self._count()
+        self._looked = self._last
         if self._process.cpu() - self._cpu > self._sandbox.cpu_seconds:
             raise Ended("cpu", f"the call used more than {self._sandbox.cpu_seconds:g} s of processor time")
         if self.seconds > self._sandbox.wall_seconds:
             raise Ended("wall", f"the call took more than {self._sandbox.wall_seconds:g} s")
         if excess := self._process.excess():
             raise Ended("output", f"the program had {excess}")
+
+    def look_if_due(self) -> None:
+        """Compare, if the last time was a tick ago."""
+        if time.monotonic() - self._looked > TICK:
+            self.look()
 
     def _count(self) -> None:
         now = time.monotonic()
@@ -69,7 +75,10 @@ class Watch:
 
 
 class Program:
-    """One sandboxed process that has run a source. It is stopped between calls, and killed by `close`."""
+    """One sandboxed process that has run a source. It is stopped between calls, and killed by `close`.
+
+    One thread at a time may call it.
+    """
 
     started: Answer
     """How running the source went."""
