@@ -9,6 +9,8 @@ from metaloop import tree
 from torch import Tensor
 
 Theta = dict[str, Tensor]
+_TINY = 1e-30
+"""Below any eps, squared: keeps a root's slope finite at zero, for those who differentiate through a step."""
 
 
 class Adam(NamedTuple):
@@ -41,12 +43,13 @@ class Adam(NamedTuple):
         square = {name: value.lerp(gradient[name].square(), 1 - betas[1]) for name, value in self.square.items()}
         first, second = 1 - betas[0] ** step, (1 - betas[1] ** step).sqrt()
         size = lr / first
-        new = {name: value - size * mean[name] / (square[name].sqrt() / second + eps) for name, value in theta.items()}
+        rms = {name: value.clamp(min=_TINY).sqrt() / second for name, value in square.items()}
+        new = {name: value - size * mean[name] / (rms[name] + eps) for name, value in theta.items()}
         return new, Adam(mean, square, step)
 
 
 def clipped(gradient: Theta, largest: float) -> Theta:
     """A gradient whose global norm is at most `largest`."""
-    norm = torch.stack([value.square().sum() for value in gradient.values()]).sum().sqrt()
+    norm = torch.stack([value.square().sum() for value in gradient.values()]).sum().clamp(min=_TINY).sqrt()
     share = (largest / (norm + 1e-6)).clamp(max=1.0)
     return {name: value * share for name, value in gradient.items()}

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+import torch
 from metaloop import Draw, Key, Options, TaskFamily, UserError
-from pydantic import Field
+from pydantic import Field, PositiveInt
+from torch import Tensor
 
 from metaloop_rl.envs.cartpole import CartPole
 from metaloop_rl.envs.env import Range, TensorEnv
@@ -28,6 +30,8 @@ class Worlds(NamedTuple):
     env: AnyTensorEnv
     parameters: Any
     """The environment's parameters, `[task, ...]`."""
+    lifetime: Tensor | tuple[()] = ()
+    """`[task]` int64: inner steps of each task's life; empty where that is the learner's to say."""
 
 
 class Environments(TaskFamily[Worlds, dict[str, Any]]):
@@ -35,6 +39,9 @@ class Environments(TaskFamily[Worlds, dict[str, Any]]):
 
     env: AnyTensorEnv = Field(default_factory=CartPole, description="the environment")
     vary: tuple[Range, ...] = Field(default=(), description="parameters that differ from task to task")
+    lifetimes: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None, description="inner steps of a task's life, log-uniform between these; None: the learner's steps"
+    )
 
     @classmethod
     def example(cls) -> Environments:
@@ -45,8 +52,10 @@ class Environments(TaskFamily[Worlds, dict[str, Any]]):
         """Refuse parameters that the environment does not have.
 
         Raises:
-            UserError: a range names none of them that is one number.
+            UserError: a range names none of them that is one number, or lifetimes are upside down.
         """
+        if self.lifetimes is not None and self.lifetimes[0] > self.lifetimes[1]:
+            raise UserError(f"Environments.lifetimes: {self.lifetimes[0]} is above {self.lifetimes[1]}")
         drawn = self.env.draw(Key.of(0))
         known = [name for name, part in drawn._asdict().items() if part.is_floating_point() and part.ndim == 0]
         for part in self.vary:
@@ -70,11 +79,17 @@ class Environments(TaskFamily[Worlds, dict[str, Any]]):
             .to(getattr(parameters, part.name).dtype)
             for part in self.vary
         }
-        return Draw(Worlds(self.env, parameters._replace(**ranges)))
+        worlds = Worlds(self.env, parameters._replace(**ranges))
+        if self.lifetimes is None:
+            return Draw(worlds)
+        low, high = self.lifetimes
+        drawn = key.fold("lifetime").uniform(n, dtype=torch.float64)  # floor of log-uniform in [low, high + 1)
+        return Draw(worlds._replace(lifetime=(low * ((high + 1) / low) ** drawn).to(torch.int64)))
 
     def columns(self, tasks: Worlds) -> Mapping[str, Sequence[Any]]:
         """What varies."""
-        return {part.name: getattr(tasks.parameters, part.name).tolist() for part in self.vary}
+        lifetime = {"lifetime": tasks.lifetime.tolist()} if isinstance(tasks.lifetime, Tensor) else {}
+        return {part.name: getattr(tasks.parameters, part.name).tolist() for part in self.vary} | lifetime
 
 
 class GymTask(TypedDict):
