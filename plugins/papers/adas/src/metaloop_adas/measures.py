@@ -191,7 +191,10 @@ def across_models(setting: Setting) -> Sample:
 
 
 def optimism(setting: Setting) -> Sample:
-    """C5: the best test accuracy of all agents, and that of the agent chosen on validation. Broken: the latter twice."""
+    """C5: the best test accuracy of all agents, and that of the agent chosen on validation.
+
+    Broken: the latter twice.
+    """
     everything = archives(setting, "archive")
     reported = told(setting, [chosen(archive) for archive in everything])
     if setting.broken:
