@@ -13,7 +13,9 @@ function for both. Without the folder nothing is timed: there is no peer to stan
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +82,14 @@ class Theirs:
 
         self.module.X = self.x
         model = self.module.TOPO_linear(regress=regress, score=score)
-        _, order, _, _ = model.fit(
-            X=self.x,
-            topo=list(self.first),
-            no_large_search=LARGE_SEARCHES,
-            size_small=min(SMALL, self.pairs),
-            size_large=min(LARGE, self.pairs),
-        )
+        with redirect_stdout(io.StringIO()):  # it says why it ends
+            _, order, _, _ = model.fit(
+                X=self.x,
+                topo=list(self.first),
+                no_large_search=LARGE_SEARCHES,
+                size_small=min(SMALL, self.pairs),
+                size_large=min(LARGE, self.pairs),
+            )
         self.order = [int(node) for node in order]
 
 

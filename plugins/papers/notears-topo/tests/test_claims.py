@@ -1,6 +1,7 @@
 """Every claim has been seen to fail with its broken treatment; those without peers have been seen to hold, too.
 
-On seeds that claims are not judged on, and small graphs; peers stand in by what they are: solvers cut short.
+On seeds that claims are not judged on, and small graphs. What NOTEARS and DAGMA find is not what is tested here, so
+short searches stand in their place.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ OWN = ("C1a", "C4", "C5")
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small graphs; for NOTEARS and DAGMA a search of one round, which is better than the order that it began with."""
-    sizes = measures.Sizes(((6, 1),), ((6, 1),), ((8, 2), (10, 1)), (6, 1), (20, 4, 15, 6), (5, 40))
+    sizes = measures.Sizes(((6, 1),), ((6, 1),), ((8, 2), (10, 1)), (6, 1), (20, 4, 15, 6))
     monkeypatch.setattr(measures, "SIZES", sizes)
-    for name in ("Notears", "Dagma", "NotearsMlp"):
+    for name in ("Notears", "Dagma"):
         monkeypatch.setattr(measures, name, lambda: Topo(steps=3, small=5, large=15))
 
 

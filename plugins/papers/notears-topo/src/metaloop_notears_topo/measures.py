@@ -10,10 +10,8 @@ from metaloop.claims import Sample, Setting
 from metaloop.learner import AnyLearner
 from metaloop.result import table
 
-from metaloop_notears_topo.graphs import arranged
 from metaloop_notears_topo.jobs import search
-from metaloop_notears_topo.mlp import Mlp
-from metaloop_notears_topo.peers import Dagma, Notears, NotearsMlp
+from metaloop_notears_topo.peers import Dagma, Notears
 from metaloop_notears_topo.sem import SEM
 from metaloop_notears_topo.swaps import ranked
 from metaloop_notears_topo.topo import Search, Topo
@@ -33,8 +31,6 @@ class Sizes(NamedTuple):
     """Of the data sets where TOPO goes on from NOTEARS."""
     budget: tuple[int, int, int, int] = (30, 4, 50, 8)
     """Nodes, degree, candidates of a round and rounds where ways to rank them are compared."""
-    network: tuple[int, int] = (10, 500)
-    """Nodes and rows of nonlinear data sets."""
 
 
 SIZES = Sizes()
@@ -42,13 +38,7 @@ SIZES = Sizes()
 
 def finished(setting: Setting, family: SEM, learner: AnyLearner) -> tuple[Experiment, Progress]:
     """A search on the data sets of all seeds, run to its end once for all claims that need it."""
-    nonlinear = family.mechanism == "mlp"
-    experiment = search(
-        family.but(seeds=setting.seeds),
-        learner,
-        device=setting.device,
-        precision="float32" if nonlinear else "float64",
-    )
+    experiment = search(family.but(seeds=setting.seeds), learner, device=setting.device)
 
     def make() -> tuple[Experiment, Progress]:
         progress, name = experiment.begin(), f"{type(learner).__name__} on {family.nodes} nodes"
@@ -124,12 +114,6 @@ def improving(learner: Topo, state: Search, x: torch.Tensor) -> torch.Tensor:
     return (gain > learner.model.least * state.score[:, None]).sum(1)
 
 
-def kkt_residual(learner: Topo, state: Search, x: torch.Tensor) -> torch.Tensor:
-    """The largest `|grad Q|` at an edge that the order allows, `[task]`."""
-    slope = arranged(learner.model.slope(x, state.fit, state.order), state.order)
-    return slope.triu(1).flatten(1).amax(1)
-
-
 def ranked_by_gradient(setting: Setting) -> Sample:
     """C5: share by which Q lies above the true order's after equally many scored swaps, by grad h and at random.
 
@@ -141,11 +125,3 @@ def ranked_by_gradient(setting: Setting) -> Sample:
         learner = Topo(steps=rounds, small=small, large=small, large_searches=0).but(rule=rule)
         found.append(rows(setting, SEM(nodes=d, degree=k), learner)["gap"].tolist())
     return Sample(*found)
-
-
-def nonlinear(setting: Setting) -> Sample:
-    """C6: SHD of TOPO with networks and of nonlinear NOTEARS."""
-    d, n = SIZES.network
-    family = SEM(nodes=d, degree=1, mechanism="mlp", rows=n)
-    networks = Topo(steps=0 if setting.broken else 30, model=Mlp(), small=10, large=40, threshold=0.5)
-    return Sample(*(rows(setting, family, learner)["shd"].tolist() for learner in (networks, NotearsMlp())))

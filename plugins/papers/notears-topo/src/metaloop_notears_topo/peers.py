@@ -166,11 +166,11 @@ def _castle(name: str, options: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _global_state_kept() -> Iterator[None]:
-    """What peers change is put back: random generators, the default type, and what they log is not shown."""
+    """Peers compute in float64; what they change is put back, random generators too; what they log is not shown."""
     numpy_state, level = np.random.get_state(), logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with torch.random.fork_rng(devices=[]), default_dtype(torch.get_default_dtype()), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), default_dtype(torch.float64), torch.enable_grad():
             yield
     finally:
         np.random.set_state(numpy_state)
