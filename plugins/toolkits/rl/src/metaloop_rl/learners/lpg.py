@@ -29,6 +29,9 @@ from metaloop_rl.tasks import Worlds
 TERMS = ("entropy", "pi_hat_l2", "y_entropy", "y_hat_l2")
 """What is kept of each update, means over its segment: H(pi), pi_hat^2, H(y), |y_hat|^2; entropies are of the changed
 agent."""
+VALUE_LOSSES = ("value_loss", "positive_value_loss")
+"""Means of |A| and of max(A, 0) over the evaluated segment: scores of curricula (Jiang et al. 2021), where lives have a
+critic."""
 
 
 class LpgState(NamedTuple):
@@ -82,8 +85,8 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
         -mean(log pi * A) - b0 H(pi) + b2 mean(pi_hat^2) - b1 H(y) + b3 mean(|y_hat|^2)
 
     `fitness` is the mean return of whole episodes once the life has ended, and of the last episodes of training until
-    then. Metrics: `return` (the fitness) and `TERMS` of the last update. For truncated meta-gradients take
-    `basics/truncated-gradient` with `window` as here and `measure="end"`. A task that says how long its life is
+    then. Metrics: `return` (the fitness), `VALUE_LOSSES` and `TERMS` of the last update. For truncated meta-gradients
+    take `basics/truncated-gradient` with `window` as here and `measure="end"`. A task that says how long its life is
     (`Environments.lifetimes`) lives so many updates, `steps` is for those that don't.
     """
 
@@ -253,7 +256,8 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
         loss = -(played * (gain - mean) / (deviation + 1e-8)).mean(1) - b0 * h_pi - b1 * h_y + b2 * pi_l2 + b3 * y_l2
         fitness = self._fitness(state, tasks, keys.fold("episodes"))
         terms = dict(zip(TERMS, state.terms[:, -1].detach().unbind(-1), strict=True))
-        return outcome(loss, fitness, {"return": fitness, **terms})
+        losses = dict(zip(VALUE_LOSSES, (gain.abs().mean(1), gain.clamp(min=0.0).mean(1)), strict=True))
+        return outcome(loss, fitness, {"return": fitness, **losses, **terms})
 
     @torch.no_grad()
     def _fitness(self, state: LpgState, tasks: Worlds, keys: Key) -> Tensor:

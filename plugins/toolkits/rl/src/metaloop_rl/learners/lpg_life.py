@@ -39,9 +39,9 @@ class Lives(NamedTuple):
 
     def metrics(self) -> tuple[str, ...]:
         """Names of metrics."""
-        from metaloop_rl.learners.lpg import TERMS
+        from metaloop_rl.learners.lpg import TERMS, VALUE_LOSSES
 
-        return ("return", *TERMS)
+        return ("return", *VALUE_LOSSES, *TERMS)
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Loss, fitness and metrics `[row]` of whole lives; those that ended leave the batch.
