@@ -28,11 +28,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="stable_baselines3")
     levels = Environments(env=grid_family("small").but(view="index")).sample({}, LEVELS, Key.of(0)).tasks
     keys = Key.of(1).split(LEVELS)
-    tables = A2C().init(levels.env.spec, Key.of(0))
     ends: dict[str, Any] = {}
 
     def ours() -> None:
-        ends["metaloop"] = A2C(steps=UPDATES, workers=WORKERS).live(tables, levels, keys)[0].fitness.tolist()
+        ends["metaloop"] = A2C(steps=UPDATES, workers=WORKERS).live({}, levels, keys)[0].fitness.tolist()
 
     def theirs() -> None:
         found = []
@@ -48,7 +47,7 @@ def main() -> None:
     with torch.no_grad():
         ours()
     row = compare(name, ("metaloop", ours), ("stable-baselines3", theirs), rounds=given.rounds, warmup=0)
-    random = A2C(steps=0, workers=WORKERS).live(tables, levels, keys)[0].fitness
+    random = A2C(steps=0, workers=WORKERS).live({}, levels, keys)[0].fitness
     facts = {f"mean return, {who}": sum(values) / LEVELS for who, values in ends.items()}
     report("GROOVE's antagonist", [row], facts | {"mean return, random": float(random.mean())}, given)
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from metaloop import Incompatible, Key, tree
-from metaloop_groove.a2c import A2C, Agents
+from metaloop_groove.a2c import A2C
 from metaloop_groove.peers import peer
 from metaloop_rl.envs.cartpole import CartPole
 from metaloop_rl.envs.families import grid_family
 from metaloop_rl.envs.pendulum import Pendulum
+from metaloop_rl.learners.lpg_agent import Heads, Weights
 from metaloop_rl.rollout import Trajectory
 from metaloop_rl.tasks import Environments
 
@@ -41,9 +42,9 @@ def test_one_update_is_that_of_stable_baselines3() -> None:
     reward = torch.as_tensor(kept.rewards)[:, None]  # where time was up, what would have come is already in it
     happened = Trajectory(states[:-1], action, reward, done, torch.zeros_like(done), states[1:])
     assert bool(done.any())
-    ours = A2C(workers=16, lr=1.0, value_lr=1.0, clip=1e9)
-    agents = ours.improved(Agents({"table": before[0]}, {"table": before[1]}, ()), happened)
-    actor, critic = agents.actor["table"], agents.critic["table"]
+    ours = A2C(workers=16, lr=1.0, critic_lr=1.0, heads=Heads(clip=1e9))
+    after = ours.improved(*(Weights({"table": table}, ()) for table in before), happened)
+    actor, critic = (weights.values["table"] for weights in after)
     model.train()
     theirs = [head.weight.detach().T[None] for head in heads]
     assert float((theirs[1] - before[1]).abs().max()) > 1e-3
@@ -54,9 +55,9 @@ def test_one_update_is_that_of_stable_baselines3() -> None:
 
 def test_a_network_learns_to_balance_a_pole() -> None:
     poles = Environments(env=CartPole(max_steps=100)).sample({}, 2, Key.of(0)).tasks
-    a2c = A2C(steps=60, workers=16, adam=1e-2, gamma=0.98, episodes=8)
-    theta, keys = a2c.init(Environments(env=CartPole()).spec, Key.of(1)), Key.of(2).split(2)
-    before, after = (agent.live(theta, poles, keys)[0].fitness for agent in (a2c.but(steps=0), a2c))
+    a2c = A2C(steps=60, workers=16, heads=Heads(adam=1e-2), gamma=0.98, episodes=8)
+    keys = Key.of(2).split(2)
+    before, after = (agent.live({}, poles, keys)[0].fitness for agent in (a2c.but(steps=0), a2c))
     assert bool((after > 2 * before).all())
 
 

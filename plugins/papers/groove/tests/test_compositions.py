@@ -16,6 +16,7 @@ from metaloop_groove.scores import AlgorithmicRegret, Reported
 from metaloop_rl.envs.cartpole import CartPole
 from metaloop_rl.envs.env import Range
 from metaloop_rl.learners.episodic import Episodic
+from metaloop_rl.learners.lpg_agent import Heads
 from metaloop_rl.tasks import Environments
 
 WAVES = Sinusoid(shots=8, queries=8)
@@ -73,7 +74,7 @@ def test_a_genetic_algorithm_meets_the_poles_on_which_a2c_beats_its_champion() -
         env=CartPole(max_steps=60),
         vary=(Range(name="gravity", low=2.0, high=40.0), Range(name="half_length", low=0.1, high=1.0)),
     )
-    a2c = A2C(steps=10, workers=8, adam=1e-2, episodes=4)
+    a2c = A2C(steps=10, workers=8, heads=Heads(adam=1e-2), episodes=4)
     experiment = Experiment(
         tasks=LevelBuffer(tasks=poles, score=AlgorithmicRegret(antagonist=a2c), slots=48),
         learner=Episodic(model=Mlp(widths=(8,), activation="tanh")),

@@ -87,8 +87,7 @@ def test_nobody_does_better_and_a2c_comes_near() -> None:
     best = optimal_return(env, levels.parameters)
     keys = Key.of(4).split(24)
     a2c = A2C(steps=40, workers=16, episodes=64)
-    theta = a2c.init(Environments(env=env).spec, Key.of(0))
-    own, random = (agent.live(theta, levels, keys)[0].fitness for agent in (a2c, a2c.but(steps=0)))
+    own, random = (agent.live({}, levels, keys)[0].fitness for agent in (a2c, a2c.but(steps=0)))
     assert bool((own <= best + 0.5).all())  # 64 episodes are not their expectation
     assert float(own.mean()) < float(best.mean()) + 0.1
     assert float((own - random).mean()) > 0.75 * float((best - random).mean())

@@ -44,8 +44,8 @@ def held_out(family: AnyTaskFamily, n: int, a2c: A2C, key: Key) -> HeldOut:
         own = key.fold("held out", i)
         tasks = family.sample(family.begin(own), n, own).tasks
         with torch.no_grad():
-            theta, keys = a2c.init(family.spec, own.fold("theta")), own.fold("a2c").split(n)
-            known, guessed = (agent.live(theta, tasks, keys)[0].fitness for agent in (a2c, a2c.but(steps=0)))
+            keys = own.fold("a2c").split(n)
+            known, guessed = (agent.live({}, tasks, keys)[0].fitness for agent in (a2c, a2c.but(steps=0)))
         rows = (known - guessed > GAP).nonzero()[:, 0]
         kept.append(tree.index(HeldOut(tasks, known, guessed), rows))
         if sum(len(part.a2c) for part in kept) >= n:
@@ -57,4 +57,4 @@ def returns(learner: AnyLearner, theta: object, levels: Worlds, key: Key) -> Ten
     """What a rule's agents end with on each level, `[level]`: its learner's fitness after whole lives."""
     n = tree.length(levels)
     with torch.no_grad():
-        return learner.live(theta, levels, key.split(n))[0].fitness
+        return learner.outcomes(theta, levels, key.split(n)).fitness
