@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ class Sizes(NamedTuple):
     post: tuple[int, int] = (20, 4)
     """Of the data sets where TOPO goes on from NOTEARS."""
     budget: tuple[int, int, int, int] = (30, 4, 50, 8)
-    """Nodes, degree, candidates of a round and rounds where ways to rank them are compared."""
+    """Nodes and degree where ways to rank candidates are compared; candidates of a round and rounds of a short search."""
 
 
 SIZES = Sizes()
@@ -114,14 +115,17 @@ def improving(learner: Topo, state: Search, x: torch.Tensor) -> torch.Tensor:
     return (gain > learner.model.least * state.score[:, None]).sum(1)
 
 
-def ranked_by_gradient(setting: Setting) -> Sample:
-    """C5: share by which Q lies above the true order's after equally many scored swaps, by grad h and at random.
+def ranked_by_gradient(setting: Setting, what: str) -> Sample:
+    """C5: `scored` swaps until searches end, or log10 of Q over the true order's at an equal number of them.
 
-    Broken: at random in both.
+    By grad h and at random; broken: at random in both.
     """
     d, k, small, rounds = SIZES.budget
+    cut = Topo(steps=rounds, small=small, large=small, large_searches=0)
+    learner = Topo() if what == "scored" else cut
     found = []
     for rule in ("random" if setting.broken else "kkt", "random"):
-        learner = Topo(steps=rounds, small=small, large=small, large_searches=0).but(rule=rule)
-        found.append(rows(setting, SEM(nodes=d, degree=k), learner)["gap"].tolist())
+        table = rows(setting, SEM(nodes=d, degree=k), learner.but(rule=rule))
+        values = table["scored"] if what == "scored" else (1 + table["gap"]).map(math.log10)
+        found.append(values.tolist())
     return Sample(*found)
