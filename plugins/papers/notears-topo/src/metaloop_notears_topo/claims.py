@@ -109,8 +109,8 @@ CLAIMS = (
     ),
     Claim(
         "C5a",
-        "small gradients of h find better swaps than chance: searches on ER-4 at d = 30 end after less than 0.8 times as "
-        "many scored swaps as with random candidates, in sets of equal size (100 and 400)",
+        "small gradients of h find better swaps than chance: searches on ER-4 at d = 30 end after less than 0.8 times "
+        "as many scored swaps as with random candidates, in sets of equal size (100 and 400)",
         ABSTRACT,
         QUALITATIVE,
         _measure("ranked_by_gradient", what="scored"),
@@ -123,8 +123,8 @@ CLAIMS = (
     ),
     Claim(
         "C5b",
-        "and they are better from the start: log10 of Q over the true order's after 8 rounds of 50 scored swaps on ER-4 "
-        "at d = 30, by grad h and at random",
+        "and they are better from the start: log10 of Q over the true order's after 8 rounds of 50 scored swaps on "
+        "ER-4 at d = 30, by grad h and at random",
         ABSTRACT,
         QUALITATIVE,
         _measure("ranked_by_gradient", what="gap"),

@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
     post: tuple[int, int] = (20, 4)
     """Of the data sets where TOPO goes on from NOTEARS."""
     budget: tuple[int, int, int, int] = (30, 4, 50, 8)
-    """Nodes and degree where ways to rank candidates are compared; candidates of a round and rounds of a short search."""
+    """Nodes and degree where rankings are compared; candidates of a round and rounds of a short search."""
 
 
 SIZES = Sizes()
