@@ -19,8 +19,17 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test of every package, in parallel; arguments go to pytest."""
-    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, env=ONE_THREAD)
+    """Every test of every package, in parallel, long ones first; arguments go to pytest."""
+    _pytest(session, *session.posargs)
+
+
+@nox.session
+def changed(session: nox.Session) -> None:
+    """The tests that a change can touch: of what is not committed, or since a commit: `nox -s changed -- main`."""
+    found = session.run("python", "tools/workspace.py", *session.posargs, silent=True)
+    if not isinstance(found, str) or not (paths := found.split()):
+        session.skip("no test can tell the difference")
+    _pytest(session, *paths)
 
 
 @nox.session
@@ -33,7 +42,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """`mypy --strict` on every package."""
-    session.run("mypy", *SOURCES)
+    session.run("mypy", *SOURCES, "tools")
 
 
 @nox.session
@@ -45,9 +54,28 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def cross(session: nox.Session) -> None:
+    """Compositions of all that is installed (`-- --full`: every one); writes docs/matrix.md and build/matrix.json."""
+    where = ("--page", "docs/matrix.md", "--json", "build/matrix.json")
+    session.run("python", "-m", "metaloop.testing.matrix", *where, *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def isolated(session: nox.Session) -> None:
+    """Each package alone, from wheels: `nox -s isolated -- [SLUG...] [--lowest] [--pip] [--no-tests]`."""
+    session.run("python", "tools/isolate.py", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """A wheel of every package, in `dist/`."""
     session.run("uv", "build", "--all-packages", "--wheel", "--out-dir", "dist", external=True)
+
+
+@nox.session(name="release-check")
+def release_check(session: nox.Session) -> None:
+    """A package that changed since its tag (or a commit: `-- main`) has a new version and a line in its changelog."""
+    session.run("python", "tools/release_check.py", *session.posargs)
 
 
 @nox.session
@@ -68,6 +96,10 @@ def pin(session: nox.Session) -> None:
         path.write_text(before)
         raise
     session.log(f"{len(pins)} versions pinned; run `uv run nox -s tests`")
+
+
+def _pytest(session: nox.Session, *words: str) -> None:
+    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *words, env=ONE_THREAD)
 
 
 def _with_constraints(text: str, pins: list[str]) -> str:
