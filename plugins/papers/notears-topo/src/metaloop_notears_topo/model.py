@@ -24,8 +24,11 @@ class Model(Component):
 
     least: ClassVar[float] = 1e-10
     """A swap must lower Q by more than this share of it: equal scores would let the search go in circles."""
-    dtype: ClassVar[torch.dtype] = torch.float64
-    """What is computed in."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in, whatever the experiment's precision."""
+        return torch.float64
 
     def check(self, spec: GraphSpec) -> None:
         """Accept a kind of data, or raise `Incompatible` with the reason."""

@@ -111,7 +111,7 @@ class Topo(Finder):
 
     def step(self, theta: Any, state: Search, tasks: DataSet, clock: Clock, keys: Key) -> Search:
         """One round of all searches that have not ended."""
-        alive = (~state.done).nonzero().squeeze(1)
+        alive = (~state.done & (state.rounds < self.steps)).nonzero().squeeze(1)
         if len(alive) == 0:
             return state
         now, x = tree.index(state, alive), tasks.x[alive]
