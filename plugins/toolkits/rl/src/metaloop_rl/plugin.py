@@ -27,6 +27,11 @@ SPEC = Plugin(
         Part("rl/squashed-actor", "part", "metaloop_rl.policies:SquashedActor", "an MLP to a tanh-squashed Gaussian"),
         Part("rl/episodic", "learner", "metaloop_rl.learners.episodic:Episodic", "a policy judged by whole episodes"),
         Part("rl/episodic-gym", "learner", "metaloop_rl.learners.episodic:EpisodicGym", "the same in Gymnasium"),
+        Part("rl/lpg", "learner", "metaloop_rl.learners.lpg:Lpg", "an agent's life under a learned update rule"),
+        Part(
+            "rl/lpg-network", "part", "metaloop_rl.learners.lpg_network:LpgNetwork", "the rule: a GRU backwards in time"
+        ),
+        Part("rl/lpg-heads", "part", "metaloop_rl.learners.lpg_agent:Heads", "the agent: tables or small networks"),
         Part("rl/atari-net", "part", "metaloop_rl.atari:AtariNet", "deep Q-learning's networks for stacked frames"),
     ),
 )
