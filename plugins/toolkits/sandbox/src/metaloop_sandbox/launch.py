@@ -153,6 +153,8 @@ class Process:
         if not self._own_group:  # in its own user namespace nothing else is counted
             bounds[resource.RLIMIT_NPROC] = self._limits.processes
         for which, bound in bounds.items():
+            hard = resource.prlimit(self.pid, which)[1]  # the host may allow less, which can't be raised
+            bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
             resource.prlimit(self.pid, which, (bound, bound))
 
     def go(self, cpu_seconds: float) -> None:
