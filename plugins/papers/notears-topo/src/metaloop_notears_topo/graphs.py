@@ -62,7 +62,10 @@ def walks(weights: Tensor) -> Tensor:
         weights: edges in topological order `[task, place, place]`, strictly upper triangular.
     """
     one = torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
-    return torch.linalg.solve_triangular(one - weights.abs(), one.expand_as(weights), upper=True, unitriangular=True)
+    found: Tensor = torch.linalg.solve_triangular(
+        one - weights.abs(), one.expand_as(weights), upper=True, unitriangular=True
+    )
+    return found
 
 
 class Distance(NamedTuple):

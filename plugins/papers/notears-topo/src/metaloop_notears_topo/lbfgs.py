@@ -61,7 +61,7 @@ def minimise(fn: Slope, start: Tensor, *, steps: int, history: int = 10, toleran
 
 def _scaled(slope: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The inverse Hessian's estimate times the gradient, `[n, p]`; pairs without positive curvature are passed over."""
-    q, kept = slope, []
+    q, kept = slope, list[tuple[Tensor, Tensor, Tensor, Tensor]]()
     scale = torch.ones_like(slope[:, 0])
     for s, y in reversed(pairs):
         curvature = (s * y).sum(1)

@@ -61,8 +61,8 @@ class Mlp(NodeModel):
         return {"first": first, "second": second}, loss
 
     def _layers(self, flat: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
-        first, second = flat.split([nodes * self.hidden, self.hidden], dim=1)
-        return first.unflatten(1, (nodes, self.hidden)), second
+        inner = nodes * self.hidden
+        return flat[:, :inner].reshape(-1, nodes, self.hidden), flat[:, inner:]
 
     def loss(self, x: Tensor, task: Tensor, y: Tensor, parents: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
         """Each fit's part of Q `[fit]` and its gradient `[fit, parameter]` with respect to what parents allow.
@@ -77,13 +77,15 @@ class Mlp(NodeModel):
         first, second = self._layers(flat, x.shape[2])
         slots, rows = Slots(task, len(x)), x.shape[1]
         w, v = slots.pack(first), slots.pack(second)  # [task, slot, node, hidden], [task, slot, hidden]
-        h = torch.sigmoid(x @ w.movedim(1, 2).flatten(2)).unflatten(2, v.shape[1:])  # [task, row, slot, hidden]
+        h = torch.sigmoid(x @ w.movedim(1, 2).flatten(2)).reshape(
+            len(x), rows, *v.shape[1:]
+        )  # [task, row, slot, hidden]
         back = (h * v[:, None]).sum(3) - slots.pack(y).mT  # [task, row, slot]
         square = slots.unpack(back.square().mean(1))
         back = back / rows
         by_second = slots.unpack((h * back[..., None]).sum(1))
         inner = h.mul(1 - h).mul_(v[:, None]).mul_(back[..., None]).flatten(2)
-        by_first = slots.unpack((x.mT @ inner).unflatten(2, v.shape[1:]).movedim(2, 1))
+        by_first = slots.unpack((x.mT @ inner).reshape(*x.shape[::2], *v.shape[1:]).movedim(2, 1))
         size = (first.square() + SMOOTH).sqrt()
         penalty = self.l1 * (size - math.sqrt(SMOOTH)).sum((1, 2)) + 0.5 * self.l2 * flat.square().sum(1)
         by_first = by_first + self.l1 * first / size + self.l2 * first
@@ -92,7 +94,7 @@ class Mlp(NodeModel):
 
     def weights(self, fit: Fit, order: Tensor) -> Tensor:
         """Norms of the first layer's rows."""
-        return fit.params["first"].norm(dim=3).mT
+        return fit.params["first"].square().sum(3).sqrt().mT
 
     def slope(self, x: Tensor, fit: Fit, order: Tensor) -> Tensor:
         """By how much the loss's slope is above the penalty's, as a norm over hidden units."""
@@ -104,5 +106,5 @@ class Mlp(NodeModel):
         _, slope = self.loss(x.to(self.dtype), task, x.to(self.dtype).mT.flatten(0, 1), everyone, flat)
         first = self._layers(slope, d)[0]
         missing = params["first"] == 0
-        size = torch.where(missing, (first.abs() - self.l1).clamp(min=0), first.abs()).norm(dim=2)
-        return size.unflatten(0, (n, d)).mT
+        size = torch.where(missing, (first.abs() - self.l1).clamp(min=0), first.abs()).square().sum(2).sqrt()
+        return size.reshape(n, d, d).mT

@@ -114,7 +114,7 @@ def _factor(matrix: Tensor) -> Tensor:
     """
     try:
         factor: Tensor = torch.linalg.cholesky(matrix)
-    except torch.linalg.LinAlgError as error:
+    except RuntimeError as error:  # LinAlgError is one
         raise UserError(
             "the covariance is singular: a column is constant or a sum of others; drop it, or raise model.jitter"
         ) from error
@@ -130,7 +130,8 @@ def _coefficients(factor: Tensor) -> Tensor:
     """W in the order's sequence: `(I - W)^-1 = (L D^-1)'`."""
     one = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
     unit = (factor / factor.diagonal(dim1=-2, dim2=-1)[:, None, :]).mT
-    return (one - torch.linalg.solve_triangular(unit, one.expand_as(unit), upper=True, unitriangular=True)).triu(1)
+    inverted: Tensor = torch.linalg.solve_triangular(unit, one.expand_as(unit), upper=True, unitriangular=True)
+    return (one - inverted).triu(1)
 
 
 def _block_gain(factor: Tensor, task: Tensor, first: Tensor, last: Tensor, width: int, how: How) -> Tensor:
@@ -226,7 +227,7 @@ class NodeModel(Model):
         parents = place[task] < place[task, node][:, None]
         begun = {name: leaf.flatten(0, 1) for name, leaf in self.start(d, keys).items()}
         params, loss = self._solved(x, task, node, parents, begun)
-        return Fit({name: leaf.unflatten(0, (n, d)) for name, leaf in params.items()}, loss.unflatten(0, (n, d)))
+        return Fit({name: leaf.reshape(n, d, *leaf.shape[1:]) for name, leaf in params.items()}, loss.reshape(n, d))
 
     def score(self, fit: Fit, order: Tensor) -> Tensor:
         """The sum over nodes."""
@@ -265,7 +266,7 @@ class NodeModel(Model):
         x, mask = x.to(self.dtype), parents.to(self.dtype)
         parts = [
             self.solve(x, task[rows], node[rows], mask[rows], {name: leaf[rows] for name, leaf in params.items()})
-            for rows in torch.arange(len(task), device=x.device).split(self.chunk)
+            for rows in (slice(begin, begin + self.chunk) for begin in range(0, len(task), self.chunk))
         ]
         solved: tuple[dict[str, Tensor], Tensor] = tree.concatenate(parts)
         return solved

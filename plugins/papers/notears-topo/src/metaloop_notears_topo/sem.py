@@ -136,7 +136,10 @@ class SEM(TaskFamily[DataSet, dict[str, Tensor]]):
         noise = _noise(self.noise, keys.fold("noise"), *shape)
         if self.mechanism == "linear":  # X = X W + Z
             one = torch.eye(self.nodes, device=weights.device, dtype=weights.dtype)
-            return torch.linalg.solve_triangular(one - weights, noise, upper=True, left=False, unitriangular=True)
+            found: Tensor = torch.linalg.solve_triangular(
+                one - weights, noise, upper=True, left=False, unitriangular=True
+            )
+            return found
         x = torch.zeros_like(noise)
         coin = keys.fold("coin").uniform(*shape)
         for node in range(self.nodes):
@@ -179,7 +182,7 @@ def _signal(mechanism: str, x: Tensor, parents: Tensor, keys: Key) -> Tensor:
     else:  # a sum of one Gaussian process for each parent has the sum of their kernels
         kernel = sum((_rbf(x[..., p : p + 1].double()) * parents[:, p, None, None] for p in range(d)), start=0.0)  # type: ignore[assignment]
     one = torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
-    factor = torch.linalg.cholesky(kernel + JITTER * x.shape[1] * one)
+    factor: Tensor = torch.linalg.cholesky(kernel + JITTER * x.shape[1] * one)
     return (factor @ keys.normal(x.shape[1], 1, dtype=torch.float64)).squeeze(2).to(x.dtype)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from matplotlib.figure import Figure
 from metaloop import Context, Result, Stage, UserError
 from pydantic import Field
 from rich.table import Table
@@ -76,7 +77,7 @@ def earlier(context: Context, name: str) -> Result:
     return result
 
 
-def graphs(results: Mapping[str, Result]) -> pictures.Figure:
+def graphs(results: Mapping[str, Result]) -> Figure:
     """The first data set's graphs, as those found it that were given the same data; nodes in the true order."""
     first = next(iter(results.values()))
     tasks, family = first.progress.carry.draw.tasks, first.experiment.tasks
@@ -130,9 +131,8 @@ def _table(means: pd.DataFrame, sizes: pd.Series, note: str) -> Table:
     table.add_column("")
     for title in ("data sets", *shown.values()):
         table.add_column(title, justify="right")
-    for name, row in means.iterrows():
-        cells = [_cell(column, row[column]) for column in shown]
-        table.add_row(str(name), str(sizes[name]), *cells)
+    for name, size, row in zip(means.index, sizes, means.to_dict("records"), strict=True):
+        table.add_row(str(name), str(size), *(_cell(column, row[column]) for column in shown))
     return table
 
 
