@@ -57,29 +57,24 @@ class Lives(NamedTuple):
         tasks = tasks._replace(lifetime=lifetime) if self.own_lifetimes else tasks
         if theta["pi.weight"].ndim == 3:
             theta = tree.index(theta, order)
-        ended = list(self._ends(theta, tasks, keys, lifetime))[::-1]
-        rows = tree.concatenate([to_rows(out) for out in ended])
-        loss, fitness, metrics = tree.index(rows, order.argsort())
+        state = self._ends(theta, tasks, keys, lifetime)
+        out = self.learner.evaluate(theta, state, tasks, keys.fold("evaluate", lifetime))
+        loss, fitness, metrics = tree.index(to_rows(out), order.argsort())
         return loss, fitness, *(metrics[name] for name in self.metrics())
 
     def _ends(self, theta: Theta, tasks: Worlds, keys: Key, lifetime: Tensor) -> Any:
-        """Outcomes of lives as they end, the shortest first; rows are sorted by lifetime, the longest first."""
-        learner, own = self.learner, theta["pi.weight"].ndim == 3
-        state = learner.begin(theta, tasks, keys.fold("begin"))
-        counts = [int((lifetime > k).sum()) for k in range(int(lifetime.max()) + 1)]
-        alive = len(keys)
-        for k, staying in enumerate(counts):
-            if staying < alive:
-                leaving = slice(staying, alive)
-                rule = tree.index(theta, leaving) if own else theta
-                then = keys.fold("evaluate", lifetime)[leaving]
-                yield learner.evaluate(rule, tree.index(state, leaving), tree.index(tasks, leaving), then)
+        """The states that lives end in; rows are sorted by lifetime, the longest first."""
+        own, ended = theta["pi.weight"].ndim == 3, []
+        state = self.learner.begin(theta, tasks, keys.fold("begin"))
+        for k in range(int(lifetime.max())):
+            staying = int((lifetime > k).sum())
+            if staying < len(lifetime):
+                ended.append(tree.index(state, slice(staying, None)))
                 state, tasks, keys, lifetime = tree.index((state, tasks, keys, lifetime), slice(staying))
                 theta = tree.index(theta, slice(staying)) if own else theta
-                alive = staying
-            if alive:
-                clock = Clock(torch.full_like(lifetime, k), lifetime)
-                state = learner.step(theta, state, tasks, clock, keys.fold("step", k))
+            clock = Clock(torch.full_like(lifetime, k), lifetime)
+            state = self.learner.step(theta, state, tasks, clock, keys.fold("step", k))
+        return tree.concatenate([state, *reversed(ended)])
 
 
 class _Lives(torch.autograd.Function):
