@@ -25,8 +25,8 @@ def test_agents(check: Callable[[], None]) -> None:
 @testing.parametrize(
     ArchiveSearch.example().but(seeds=("Chain of thought", "Self-refine")),
     learner=AgentSystem.example(),
-    tasks=Puzzles(count=40),
-    outer_steps=3,
+    tasks=Puzzles(count=16),
+    outer_steps=2,
 )
 def test_the_search(check: Callable[[], None]) -> None:
     check()
