@@ -72,7 +72,7 @@ def schedules(profile: str = "cpu") -> Pipeline:
     """LPG and TA-LPG by evolution, TA-LPG by meta-gradients: what they do with the time of a life."""
     if profile == "gpu":
         rule = {name: Lpg(network=LpgNetwork(time_inputs=name), critic=False) for name in ("off", "relative")}
-        decay = {"schedule": "ExponentialLR", "schedule_options": Options(gamma=0.999)}
+        decay: dict[str, Any] = {"schedule": "ExponentialLR", "schedule_options": Options(gamma=0.999)}
         common: dict[str, Any] = {"tasks": ALL, "task_batch": 512}
         es = common | {"meta_optimizer": strategy(512, **decay), "steps": 2500}
         slope = TruncatedGradient(window=5, measure="end", lr=1e-4)

@@ -10,7 +10,7 @@ from metaloop.outcome import Clock
 from metaloop_rl.learners.lpg import Lpg
 from metaloop_rl.learners.lpg_network import Experience
 from metaloop_rl.models import Theta
-from metaloop_rl.tasks import Environments
+from metaloop_rl.tasks import Environments, Worlds
 from torch import Tensor
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -38,7 +38,7 @@ class Schedule(NamedTuple):
         return self.entropy[-1] - self.entropy[max(0, len(self.entropy) // 4 - 1)]
 
 
-def levels(family: Environments, n: int, lifetime: int, key: Key) -> tuple[object, Key]:
+def levels(family: Environments, n: int, lifetime: int, key: Key) -> tuple[Worlds, Key]:
     """`n` levels with lives of one length, and their keys: the same levels for every length."""
     own = family.but(lifetimes=(lifetime, lifetime))
     return own.sample({}, n, key.fold("levels")).tasks, key.fold("lives").split(n)
@@ -62,15 +62,17 @@ def bank(learner: Lpg, family: Environments, n: int, key: Key) -> Experience:
     """A segment of each of `n` levels under agents drawn at random: the same for all rules."""
     tasks, keys = levels(family, n, 1, key)
     state = learner.begin({}, tasks, keys)
-    actor, y = state.actor.values["table"], state.predictor.values["table"]
-    actor = {**state.actor.values, "table": key.fold("actors").normal(*actor.shape)}
-    happened, _ = learner.act(state._replace(actor=state.actor._replace(values=actor)), tasks, keys.fold("bank"))
+    weights = [
+        {**part.values, "table": key.fold(who).normal(*part.values["table"].shape)}
+        for who, part in (("actors", state.actor), ("predictors", state.predictor))
+    ]
+    acting = state._replace(actor=state.actor._replace(values=weights[0]))
+    happened, _ = learner.act(acting, tasks, keys.fold("bank"))
     task, time, worker = happened.reward.shape
-    logits = learner.heads.outputs(actor, happened.seen)[:, : time * worker]
-    probability = logits.softmax(-1).gather(-1, happened.action.flatten(1)[..., None]).reshape(task, time, worker)
-    ys = {**state.predictor.values, "table": key.fold("predictors").normal(*y.shape)}
-    found = learner.heads.outputs(ys, happened.seen).softmax(-1).reshape(task, time + 1, worker, -1)
-    return Experience(happened.reward, happened.done, probability, found)
+    policy, y = (learner.heads.outputs(values, happened.seen).softmax(-1) for values in weights)
+    probability = policy[:, : time * worker].gather(-1, happened.action.flatten(1)[..., None])
+    found = y.reshape(task, time + 1, worker, -1)
+    return Experience(happened.reward, happened.done, probability.reshape(task, time, worker), found)
 
 
 def sizes(learner: Lpg, theta: Theta, seen: Experience, lifetime: int) -> list[float]:

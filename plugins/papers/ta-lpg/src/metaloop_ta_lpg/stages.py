@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from metaloop import Context, Key, Result, Stage, UserError
+from metaloop import Context, Experiment, Key, Result, Stage, UserError
 from metaloop_rl.learners.lpg import Lpg
 from metaloop_rl.models import Theta
 from metaloop_rl.tasks import Environments
@@ -79,8 +79,8 @@ class Drifts(Stage):
             assert isinstance(learner, Lpo)
             with result.experiment.scope():
                 if NO_DRIFT not in found:
-                    found[NO_DRIFT] = trainings(result, without(result.theta), self.n, context.key)
-                found[name] = trainings(result, result.theta, self.n, context.key)
+                    found[NO_DRIFT] = trainings(result.experiment, without(result.theta), self.n, context.key)
+                found[name] = trainings(result.experiment, result.theta, self.n, context.key)
                 curves[name] = {f: over_ratios(learner, result.theta, f) for f in (0.0, 0.5, 1.0)}
         context.artifact("drifts.png", pictures.save(pictures.drifts(RATIOS.tolist(), curves)))
         table = Table(title=f"Mean return over {self.n} fresh trainings")
@@ -109,9 +109,8 @@ def without(theta: Theta) -> Theta:
     return {name: torch.zeros_like(value) for name, value in theta.items()}
 
 
-def trainings(result: Result, theta: Theta, n: int, key: Key) -> Tensor:
+def trainings(experiment: Experiment, theta: Theta, n: int, key: Key) -> Tensor:
     """Mean returns of `n` fresh trainings `[n]` under a drift; the same ones for every drift."""
-    experiment = result.experiment
     tasks = experiment.tasks.sample(experiment.tasks.begin(key), n, key.fold("poles")).tasks
     with torch.no_grad():
         returns: Tensor = experiment.learner.outcomes(theta, tasks, key.fold("trainings").split(n)).fitness
