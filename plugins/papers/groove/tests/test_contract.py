@@ -10,8 +10,11 @@ from metaloop_basics.tasks.regression import LinearRegression
 from metaloop_groove.a2c import A2C
 from metaloop_groove.buffer import LevelBuffer
 from metaloop_groove.levels import Handcrafted
+from metaloop_groove.minatar import MinAtar
 from metaloop_groove.pool import Pool
 from metaloop_groove.scores import AlgorithmicRegret, OptimalRegret, Reported
+from metaloop_groove.stages import Standing
+from metaloop_groove.transfer import Transfer
 from metaloop_rl.envs.grid import GridWorld
 from metaloop_rl.tasks import Environments, GymTasks
 
@@ -45,6 +48,11 @@ def test_the_antagonist_with_networks(check: Callable[[], None]) -> None:
 
 @testing.parametrize(AlgorithmicRegret.example(), OptimalRegret(), Reported.example())
 def test_scores(check: Callable[[], None]) -> None:
+    check()
+
+
+@testing.parametrize(Standing.example(), Transfer.example(), MinAtar())
+def test_stages_and_games(check: Callable[[], None]) -> None:
     check()
 
 

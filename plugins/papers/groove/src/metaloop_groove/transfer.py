@@ -30,18 +30,20 @@ class Transfer(Stage):
     seeds: int = Field(default=3, ge=1, description="agents in each game under each rule")
     updates: int = Field(default=500, ge=1, description="of an agent's life")
     workers: int = Field(default=16, ge=1, description="games side by side for each agent")
+    episodes: int = Field(default=16, ge=1, description="whole episodes that an agent is judged by")
     model: Mlp = Field(default=NETWORK, description="the agents' networks (paper: 64, 64)")
     adam: float = Field(default=5e-4, gt=0, description="Adam's rate for them")
 
     @classmethod
     def example(cls) -> Self:
         """A few steps of one game."""
-        return cls(rules=("groove",), games=("Breakout",), seeds=1, updates=1, workers=2)
+        return cls(rules=("groove",), games=("Breakout",), seeds=1, updates=1, workers=2, episodes=1)
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Mean returns of whole episodes after each agent's life, and a table."""
         heads = Heads(model=self.model, adam=self.adam)
-        common: dict[str, Any] = {"steps": self.updates, "workers": self.workers, "heads": heads, "episodes": 16}
+        common: dict[str, Any] = {"steps": self.updates, "workers": self.workers, "heads": heads}
+        common |= {"episodes": self.episodes}
         players: dict[str, tuple[AnyLearner, Any]] = {}
         for name in self.rules:
             result = earlier(context, name)

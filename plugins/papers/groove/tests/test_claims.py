@@ -1,0 +1,62 @@
+"""Every claim has been seen to fail: its broken treatment, measured small with a rule that is known to work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from metaloop import Key
+from metaloop.claims import Claim, Setting, verify
+from metaloop_groove import jobs, measures
+from metaloop_groove.claims import CLAIMS
+from metaloop_rl.learners.lpg_network import LpgNetwork
+
+from .rule import reinforce
+
+TINY = jobs.SMALL.but(steps=12, workers=6, network=LpgNetwork(hidden=4), episodes=12)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "LEARNER": TINY,
+        "HELD_OUT": (10, 10),
+        "POOL": 40,
+        "FEW": 4,
+        "TOP": 0.15,
+        "SHIFTED": jobs.GRIDS,
+    }.items():
+        monkeypatch.setattr(measures, name, value)
+
+
+def by_hand(setting: Setting, name: str, families: list[Any], steps: int) -> list[Any]:
+    """In place of meta-training: REINFORCE, or a first theta where there were no steps."""
+    first = [TINY.network.init(Key.of(seed)) for seed in setting.seeds]
+    return [reinforce(TINY.network, keep=0.8, strength=30.0) for _ in first] if steps else first
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_broken_treatment_fails(claim: Claim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "trained", by_hand)
+    (result,) = verify([claim], broken=True, seeds=5).results
+    assert result.verdict == "fails", result.reason
+
+
+def test_a_rule_that_works_is_found_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "trained", by_hand)
+    results = verify([claim for claim in CLAIMS if claim.id in ("C1a", "C1b", "C4")], seeds=5).results
+    assert {result.id: result.verdict for result in results} == {"C1a": "holds", "C1b": "holds", "C4": "holds"}
+
+
+def test_what_is_measured_is_trained_on_what_the_claim_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "STEPS", (1, 1))
+    monkeypatch.setattr(measures, "LEARNER", TINY.but(steps=5, workers=2))
+    setting = Setting(seeds=(0, 1))
+    groove, lpg, first = (measures.rules(setting, name) for name in ("groove", "lpg", "untrained"))
+    assert measures.rules(setting, "groove") is groove
+    for one, other, start in zip(groove, lpg, first, strict=True):
+        # The buffer is empty at first, so the first levels are random ones, but not the same.
+        assert not torch.equal(one["pi.weight"], other["pi.weight"])
+        assert not torch.equal(one["pi.weight"], start["pi.weight"])
+    assert not torch.equal(groove[0]["pi.weight"], groove[1]["pi.weight"])
