@@ -9,7 +9,7 @@ from metaloop.learner import AnyLearner
 from metaloop.tasks import AnyTaskFamily
 
 from metaloop_notears_topo.mlp import Mlp
-from metaloop_notears_topo.peers import Dagma, Notears, NotearsMlp, installed
+from metaloop_notears_topo.peers import Dagma, Notears, installed
 from metaloop_notears_topo.sem import SEM
 from metaloop_notears_topo.stages import Recovery
 from metaloop_notears_topo.tables import WholeTable
@@ -72,15 +72,12 @@ def table(profile: str = "cpu") -> Pipeline:
 
 
 def nonlinear(profile: str = "cpu") -> Pipeline:
-    """Networks; beside nonlinear NOTEARS where gcastle is installed."""
+    """Networks on data that networks made."""
     if profile == "gpu":
         tasks, topo = SEM(nodes=40, degree=1, mechanism="mlp", seeds=MANY), _networks(40, 160)
         return _nonlinear({"topo": search(tasks, topo, precision="float32")})
     tasks, topo = SEM(nodes=10, degree=1, mechanism="mlp", rows=500, seeds=(0, 1)), _networks(10, 40)
-    stages = {"topo": search(tasks, topo, precision="float32")}
-    if installed(NotearsMlp.package):
-        stages["notears"] = search(tasks, NotearsMlp(), precision="float32")
-    return _nonlinear(stages)
+    return _nonlinear({"topo": search(tasks, topo, precision="float32")})
 
 
 def _networks(small: int, large: int) -> Topo:
