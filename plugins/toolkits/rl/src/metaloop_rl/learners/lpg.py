@@ -103,7 +103,11 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
         description="a critic for the meta-gradient's advantages; without one they are discounted returns, which "
         "black-box meta-optimizers never look at",
     )
-    critic_lr: float = Field(default=4.0, ge=0, description="of a table's critic")
+    critic_lr: float = Field(
+        default=0.5,
+        ge=0,
+        description="of a table's critic; at 0.5 a state that is seen in every step is fitted at once",
+    )
     gamma: float = Field(default=0.99, ge=0, le=1, description="discount of the meta-gradient's advantages")
     lam: float = Field(default=0.95, ge=0, le=1, description="lambda of these")
     regularisers: tuple[float, float, float, float] = Field(
