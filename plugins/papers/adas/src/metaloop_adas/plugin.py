@@ -5,13 +5,16 @@ from metaloop.manifest import Job, Paper, Part, Plugin
 _HERE = "metaloop_adas"
 _SMALL = (
     ("stages.search.steps", 1),
-    ("stages.search.tasks.count", 2),
-    ("stages.search.eval_on.count", 2),
     ("stages.search.eval_tasks", 2),
+    ("stages.search.tasks", "adas/puzzles"),
+    ("stages.search.tasks.count", 2),
+    ("stages.search.eval_on", "adas/puzzles"),
+    ("stages.search.eval_on.count", 2),
     ("stages.search.learner.repeats", 1),
     ("stages.search.learner.model", "adas/simulated-solver"),
     ("stages.search.meta_optimizer.meta_agent", "adas/typed-variation"),
 )
+"""One generation on two puzzles, without a network."""
 
 SPEC = Plugin(
     name="adas",
@@ -36,8 +39,13 @@ SPEC = Plugin(
         Part("adas/report", "stage", f"{_HERE}.stages:Report", "a search's agents on the test set, and the tree"),
     ),
     jobs=(
-        Job("adas", f"{_HERE}.jobs:grids", "a search on grid puzzles, offline"),
-        Job("adas/openai", f"{_HERE}.jobs:openai", "a search by chat models at an OpenAI-compatible endpoint"),
+        Job("adas", f"{_HERE}.jobs:grids", "a search on grid puzzles, offline", dry=_SMALL),
+        Job(
+            "adas/openai",
+            f"{_HERE}.jobs:openai",
+            "a search by chat models at an OpenAI-compatible endpoint",
+            dry=_SMALL,
+        ),
     ),
     claims=f"{_HERE}.claims:CLAIMS",
 )
