@@ -7,8 +7,10 @@ import torch
 from metaloop import Key, UserError
 from metaloop_groove.levels import Handcrafted, laid_into
 from metaloop_groove.optimal import optimal_return
+from metaloop_groove.pool import Pool
 from metaloop_rl.envs.families import grid_family
 from metaloop_rl.envs.grid import GridWorld
+from metaloop_rl.tasks import Environments
 
 
 def test_a_level_in_a_larger_grid_is_the_same_level() -> None:
@@ -44,3 +46,16 @@ def test_the_five_families_of_lpg() -> None:
 def test_an_unknown_family_is_refused_when_it_is_named() -> None:
     with pytest.raises(UserError, match="no grid family 'huge'"):
         Handcrafted(members=("huge",))
+
+
+def test_a_pool_is_the_same_levels_again_and_again() -> None:
+    pool = Pool(tasks=Environments(env=grid_family("small")), n=6, number=3)
+    whole = pool.whole().parameters
+    for family, kept in ((pool, set(range(6))), (pool.but(rows=(4, 1)), {1, 4})):
+        draw = family.sample({}, 40, Key.of(0))
+        assert draw.tag is not None
+        assert set(draw.tag.tolist()) == kept
+        assert all(torch.equal(a, b[draw.tag]) for a, b in zip(draw.tasks.parameters, whole, strict=True))
+    assert not torch.equal(pool.but(number=4).whole().parameters.reward, whole.reward)
+    with pytest.raises(UserError, match="6 is outside the pool of 6 levels"):
+        pool.but(rows=(1, 6))

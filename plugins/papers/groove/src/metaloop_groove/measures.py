@@ -118,8 +118,7 @@ def judged(setting: Setting) -> list[Judged]:
     a2c = jobs.a2c(LEARNER)
 
     def of(seed: int, theta: Theta) -> Judged:
-        family = pool(seed)
-        tasks = family.sample({}, POOL, Key.of(seed, setting.device)).tasks
+        tasks = pool(seed).whole(setting.device)
         key = Key.of(seed, setting.device).fold("pool")
         assert isinstance(tasks, Worlds)
         best = optimal_return(jobs.GRID, tasks.parameters)

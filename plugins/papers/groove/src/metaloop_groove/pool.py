@@ -13,7 +13,7 @@ from pydantic import Field
 
 
 class Pool(TaskFamily[Any, dict[str, Any]]):
-    """`n` levels drawn once, of which `rows` are kept: tasks are those, uniformly, or each once when all are asked.
+    """`n` levels drawn once, of which `rows` are kept: tasks are those, uniformly, with replacement.
 
     The tag is the level's position in the pool.
     """
@@ -46,19 +46,18 @@ class Pool(TaskFamily[Any, dict[str, Any]]):
         """The wrapped family's."""
         return self.tasks.spec
 
-    @property
-    def size(self) -> int:
-        """Levels that are kept."""
-        return self.n if self.rows is None else len(self.rows)
-
     def columns(self, tasks: Any) -> Mapping[str, Sequence[Any]]:
         """The wrapped family's."""
         return self.tasks.columns(tasks)
 
     def sample(self, state: dict[str, Any], n: int, key: Key) -> Draw[Any]:
-        """`n` of the kept levels, drawn with replacement, or each of them once."""
+        """`n` of the kept levels."""
         kept = torch.arange(self.n, device=key.device) if self.rows is None else torch.tensor(self.rows).to(key.device)
-        tag = kept if n == len(kept) else kept[key.split(n).randint(0, len(kept))]
-        own = Key.of(self.number, key.device).fold("pool")
-        levels = self.tasks.sample(self.tasks.begin(own), self.n, own).tasks
+        tag = kept[key.split(n).randint(0, len(kept))]
+        levels = self.whole(key.device)
         return Draw([levels[i] for i in tag.tolist()] if isinstance(levels, list) else tree.index(levels, tag), tag)
+
+    def whole(self, device: torch.device | str = "cpu") -> Any:
+        """All `n` levels of the pool, those that are not kept too."""
+        own = Key.of(self.number, device).fold("pool")
+        return self.tasks.sample(self.tasks.begin(own), self.n, own).tasks
