@@ -112,6 +112,19 @@ def test_a_life_that_ends_the_process_takes_no_other_with_it() -> None:
     assert [bool(failed) for failed in out.metrics["failed"].tolist()] == died
 
 
+def test_an_agent_that_forges_what_lives_end_with_scores_nothing() -> None:
+    forged = """def forward(self, taskInfo):
+    import sys
+    sys.modules["program"].Life.start = lambda life: life.waiting.put(life)
+    sys.modules["program"].solve = lambda tasks: "all right"
+"""
+    learner = AgentSystem(together=2)
+    out = lived(forged, 4, learner)
+    assert out.fitness.tolist() == [0.0] * 4
+    assert out.info is not None
+    assert "protocol" in out.info[3]
+
+
 def test_nothing_is_carried_from_task_to_task() -> None:
     counting = """def forward(self, taskInfo, seen=[]):
     seen.append(1)

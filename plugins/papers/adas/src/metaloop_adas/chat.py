@@ -113,21 +113,21 @@ class Book:
     def __init__(self, path: Path) -> None:
         self.path, self.lock = path, threading.Lock()
         self.replies: dict[str, Reply] = {}
-        self.reserved: dict[str, tuple[int, int]] = {}
+        self.tokens, self.money = 0, 0.0
+        self.reserved: dict[str, tuple[int, float]] = {}
         self.clients: dict[Any, Any] = {}
         self.next_at = 0.0
         for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
             try:
                 row = json.loads(line)
-                self.replies[row["name"]] = Reply(row["text"], row["prompt_tokens"], row["completion_tokens"])
+                self._keep(row["name"], Reply(row["text"], row["prompt_tokens"], row["completion_tokens"]), row["cost"])
             except (ValueError, LookupError, TypeError) as error:
                 raise UserError(f"transcript: line {number} of {path} is no reply: remove it") from error
 
-    @property
-    def spent(self) -> tuple[int, int]:
-        """Prompt and completion tokens of all replies."""
-        rows = self.replies.values()
-        return sum(row.prompt_tokens for row in rows), sum(row.completion_tokens for row in rows)
+    def _keep(self, name: str, reply: Reply, cost: float) -> None:
+        self.replies[name] = reply
+        self.tokens += reply.prompt_tokens + reply.completion_tokens
+        self.money += cost
 
     def reply(self, name: str, body: dict[str, Any], chat: Chat) -> Reply:
         """The stored reply to a request, or a new one, which is stored before it is used."""
@@ -144,31 +144,29 @@ class Book:
             with self.lock:
                 del self.reserved[name]
         with self.lock:
-            self.replies[name] = reply
+            cost = chat.cost(reply.prompt_tokens, reply.completion_tokens)
+            self._keep(name, reply, cost)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
-                row = {"name": name, **reply._asdict(), "request": body}
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps({"name": name, **reply._asdict(), "cost": cost, "request": body}) + "\n")
         return reply
 
     def _reserve(self, name: str, body: dict[str, Any], chat: Chat) -> None:
-        """Set aside the most that a request can cost: a token is a byte at least."""
-        prompt = sum(len(m["content"].encode()) + OVERHEAD for m in body["messages"])
-        self.reserved[name] = prompt, chat.max_tokens
-        taken = [self.spent, *self.reserved.values()]
-        prompts, completions = sum(p for p, _ in taken), sum(c for _, c in taken)
+        """Set aside the most that a request can cost."""
+        prompt = most_tokens(body)
+        held = prompt + chat.max_tokens, chat.cost(prompt, chat.max_tokens)
+        tokens, money = (sum(column) for column in zip(held, *self.reserved.values(), strict=True))
         over = None
-        if chat.token_budget is not None and prompts + completions > chat.token_budget:
+        if chat.token_budget is not None and self.tokens + tokens > chat.token_budget:
             over = f"token_budget: {chat.token_budget} tokens"
-        if chat.money_budget is not None and chat.cost(prompts, completions) > chat.money_budget:
+        if chat.money_budget is not None and self.money + money > chat.money_budget:
             over = f"money_budget: {chat.money_budget:g}"
         if over:
-            del self.reserved[name]
-            tokens = sum(self.spent)
             raise BudgetSpent(
-                f"{over} might be exceeded by the next request, so it was not made ({tokens} tokens, "
-                f"{chat.cost(*self.spent):.4g} spent); raise it and resume the run to go on"
+                f"{over} might be exceeded by the next request, so it was not made ({self.tokens} tokens, "
+                f"{self.money:.4g} spent); raise it and resume the run to go on"
             )
+        self.reserved[name] = held
 
     def _wait(self, chat: Chat) -> None:
         """Keep to the rate limit."""
@@ -195,10 +193,14 @@ class Book:
         except OpenAIError as error:
             raise UserError(f"base_url: {chat.base_url} refuses a request ({type(error).__name__}: {error})") from error
         text = (found.choices[0].message.content or "") if found.choices else ""
-        prompt = sum(len(m["content"].encode()) + OVERHEAD for m in body["messages"])
         if found.usage is None:  # then the most that it can be
-            return Reply(text, prompt, chat.max_tokens)
+            return Reply(text, most_tokens(body), chat.max_tokens)
         return Reply(text, found.usage.prompt_tokens, found.usage.completion_tokens)
+
+
+def most_tokens(body: dict[str, Any]) -> int:
+    """The most tokens that a request's messages can have: a token is a byte at least."""
+    return sum(len(message["content"].encode()) + OVERHEAD for message in body["messages"])
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -100,16 +100,27 @@ class AgentSystem(Learner[Agent, list[Task], list[list[Life]]]):
             return []
         found: list[Life] = []
         source = f"{FRAMEWORK}\n\nAGENT, LANGUAGE = {agent['code']!r}, {self.model.language(tasks[0]['domain'])!r}\n"
-        with ThreadPoolExecutor(self.together) as pool, Running(self.sandbox, source) as running:
+        single = self.sandbox.but(
+            cpu_seconds=max(self.sandbox.cpu_seconds / 10, 1), wall_seconds=max(self.sandbox.wall_seconds / 10, 3)
+        )
+        with (
+            ThreadPoolExecutor(self.together) as pool,
+            Running(self.sandbox, source) as running,
+            Running(single, source) as alone,
+        ):
             for start in range(0, len(tasks), self.together):
                 part = slice(start, start + self.together)
-                found += self._part(running, tasks[part], seeds[part], pool)
+                lives = self._part(running, tasks[part], seeds[part], pool)
+                if lives is None:
+                    each = zip(tasks[part], seeds[part], strict=True)
+                    lives = [life for task, seed in each for life in self._part(alone, [task], [seed], pool) or ()]
+                found += lives
         return found
 
     def _part(
         self, running: Running, tasks: Sequence[Task], seeds: Sequence[int], pool: ThreadPoolExecutor
-    ) -> list[Life]:
-        """Lives at the same time; where one of them ends the process, all are lived again, alone."""
+    ) -> list[Life] | None:
+        """Lives at the same time; None where one of several ended the process: then each is lived again, alone."""
         served = [Served(session, self.budget) for session in self.model.sessions(tasks, seeds)]
 
         def serve(requests: Any) -> list[dict[str, Any]]:
@@ -126,14 +137,10 @@ class AgentSystem(Learner[Agent, list[Task], list[list[Life]]]):
             for task in tasks
         ]
         answer = running.program.call("solve", told, calls={"serve": serve})
-        ends: Any
-        if answer.ok:
-            ends = answer.value
-        elif len(tasks) > 1:
-            alone = zip(tasks, seeds, strict=True)
-            return [life for task, seed in alone for life in self._part(running, [task], [seed], pool)]
-        else:
-            ends = [[None, f"{answer.reason}: {answer.error}"]]
+        if not answer.ok and len(tasks) > 1:
+            return None
+        error = "protocol: this is not what lives end with" if answer.ok else f"{answer.reason}: {answer.error}"
+        ends = answer.value if answer.ok and _are_ends(answer.value, len(tasks)) else [[None, error]] * len(tasks)
         return [
             Life(answer=value, error=error, calls=one.calls, empty=one.empty)
             for (value, error), one in zip(ends, served, strict=True)
@@ -184,6 +191,15 @@ class Served:
         self.calls += 1
         self.empty += not any(fields.values())
         return {"fields": fields, "runs": self.session.runs([fields[name] for name in SOLUTIONS if name in fields])}
+
+
+def _are_ends(value: Any, n: int) -> bool:
+    """Whether a value that an agent's process sent is an answer and an error for each of `n` lives."""
+    return (
+        isinstance(value, list)
+        and len(value) == n
+        and all(isinstance(end, list) and len(end) == 2 and isinstance(end[1], str | None) for end in value)
+    )
 
 
 def checked(request: Any) -> Request:
