@@ -75,6 +75,7 @@ FOR_CPU, FOR_GPU, DRY = "job toys builds for cpu", "job toys builds for gpu", "j
     [
         (WHOLE, set()),
         (with_part(), set()),
+        (Plugin("toys", "an id kept for old run files", components=(PART, replace(PART, id="toys/old"))), set()),
         (with_part(id="others/words"), {"declaration_is_valid", "targets_resolve"}),
         (with_part(kind="learner"), {"kinds_are_right"}),
         (with_part(target=f"{HERE}:RENAMED"), {"targets_resolve"}),
