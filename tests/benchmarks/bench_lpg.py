@@ -1,0 +1,113 @@
+"""Agent-environment steps per second of LPG's whole meta-step, beside GROOVE's own JAX code at the same sizes.
+
+Meta-gradients: five updates and one more segment of every life, a gradient through them, Adam; what is counted are
+those environment steps. Evolution: whole lives of every candidate and its judging; the peer's lives are all equally
+long, and so are ours here. Both judge agents by episodes as they do in training, which is timed but not counted.
+
+    python tests/benchmarks/bench_lpg.py --groove PYTHON --repository FOLDER
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+from common import Comparison, arguments, compare, report
+from metaloop import Experiment
+from metaloop.experiment import Progress
+from metaloop_basics.meta_optimizers.evolution import EvolutionStrategy
+from metaloop_basics.meta_optimizers.gradient import TruncatedGradient
+from metaloop_rl.envs.families import grid_family
+from metaloop_rl.learners.lpg import Lpg
+from metaloop_rl.learners.lpg_network import LpgNetwork
+from metaloop_rl.tasks import Environments
+
+How = Literal["gradient", "evolution"]
+LIFETIME, SEGMENT, WINDOW = 250, 20, 5
+
+
+class Ours:
+    """Meta-steps of an experiment."""
+
+    def __init__(self, how: How, agents: int, workers: int, hidden: int) -> None:
+        gradient = how == "gradient"
+        meta = TruncatedGradient(window=WINDOW, measure="end", lr=1e-4)
+        pairs = EvolutionStrategy(population=2 * agents, sigma=0.1, shaping="pair_rank", task_per_pair=True)
+        self.experiment = Experiment(
+            tasks=Environments(env=grid_family("small").but(view="index"), lifetimes=(LIFETIME, LIFETIME)),
+            learner=Lpg(
+                workers=workers,
+                episodes=4 if gradient else workers,  # the peer's numbers
+                network=LpgNetwork(hidden=hidden, time_inputs="relative"),
+                critic=gradient,
+            ),
+            meta_optimizer=meta if gradient else pairs,
+            task_batch=agents,
+        )
+        self.progress: Progress = self.experiment.begin()
+
+    def __call__(self) -> None:
+        self.progress = self.experiment.advance(self.progress)
+
+
+class Peer:
+    """Meta-steps of the original in another interpreter."""
+
+    def __init__(self, python: str, folder: str, *settings: object) -> None:
+        script = str(Path(__file__).with_name("groove_peer.py"))
+        command = [python, script, folder, *map(str, settings)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.version, self.calls = self._answer(), 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{self.calls}\n")
+        self.process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise SystemExit("GROOVE's process ended: see its message above")
+        return line
+
+
+def environment_steps(how: How, agents: int, workers: int) -> int:
+    """Of one meta-step, judging left out."""
+    return SEGMENT * workers * agents * ((WINDOW + 1) if how == "gradient" else 2 * LIFETIME)
+
+
+def main() -> None:
+    """Compare, and print."""
+    more = {
+        "groove": "an interpreter that has jax 0.4.13, flax 0.6.11, evosax 0.1.4 and gymnax 0.0.6",
+        "repository": "a clone of EmptyJackson/groove",
+        "sizes": "agents,workers,units of the GRU (default 32,16,64)",
+    }
+    given = arguments(__doc__ or "", more, rounds=5)
+    agents, workers, hidden = map(int, (given.sizes or "32,16,64").split(","))
+    rows: list[Comparison] = []
+    facts: dict[str, Any] = {}
+    hows: tuple[How, ...] = ("gradient", "evolution")
+    for how in hows:
+        ours, count = Ours(how, agents, workers, hidden), environment_steps(how, agents, workers)
+        name = f"{how}: {agents} agents, {workers} workers, {hidden} units"
+        peer = None
+        if given.groove:
+            peer = Peer(given.groove, given.repository, agents, workers, hidden, given.threads, how)
+            facts[f"{how}, peer"] = peer.version
+        other = ("GROOVE (JAX)", peer) if peer else ("metaloop again", ours)
+        row = compare(name, ("metaloop", ours), other, rounds=given.rounds, warmup=1)
+        if peer:
+            peer.process.communicate()
+        rows.append(row)
+        facts[f"{how}: steps/s, metaloop"] = round(1e3 * count / row.first_ms)
+        facts[f"{how}: steps/s, {row.second}"] = round(1e3 * count / row.second_ms)
+    report("LPG's meta-step", rows, facts, given)
+
+
+if __name__ == "__main__":
+    main()
