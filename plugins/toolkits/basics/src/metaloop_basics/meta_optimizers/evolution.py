@@ -44,6 +44,11 @@ class EvolutionStrategy(Descent[DescentState]):
         description="each pair gets a task of its own, and population must be twice the tasks of a batch; goes well "
         "with shaping=pair_rank (antithetic task sampling, Jackson et al. 2024)",
     )
+    task_per_candidate: bool = Field(
+        default=False,
+        description="each candidate gets a task of its own, and population must be the tasks of a batch: the same "
+        "without antithetic task sampling",
+    )
     chunk: int | None = Field(default=None, ge=1, description="candidates at a time, where memory is short")
 
     @classmethod
@@ -62,7 +67,11 @@ class EvolutionStrategy(Descent[DescentState]):
         pairs = self.population // 2
         noise = normal_like(theta, pairs, key)
         positive, negative = moved(theta, noise, self.sigma), moved(theta, noise, -self.sigma)
-        if self.task_per_pair:
+        if self.task_per_candidate:
+            self._expect_tasks(objective, self.population)
+            outcome = objective.many(tree.concatenate([positive, negative]), each=True, chunk=self.chunk)  # [task]
+            fitness = outcome.fitness
+        elif self.task_per_pair:
             fitness, outcome = self._on_own_tasks(positive, negative, objective)
         else:
             out = objective.many(tree.concatenate([positive, negative]), chunk=self.chunk)  # [P, task]
@@ -75,14 +84,23 @@ class EvolutionStrategy(Descent[DescentState]):
         self, positive: Theta, negative: Theta, objective: Objective[Theta]
     ) -> tuple[torch.Tensor, Outcome]:
         """Pair `i` on task `i`: the fitness of all candidates `[P]`, and rows per task."""
-        if self.population != 2 * objective.n:
-            raise UserError(
-                f"task_per_pair gives each pair one task, but population={self.population} makes "
-                f"{self.population // 2} pairs and task_batch is {objective.n}; set population={2 * objective.n}"
-            )
+        self._expect_tasks(objective, self.population // 2)
         plus = objective.many(positive, each=True, chunk=self.chunk)  # [task]
         minus = objective.many(negative, each=True, chunk=self.chunk)
         return torch.cat([plus.fitness, minus.fitness]), both(plus, minus)
+
+    def _expect_tasks(self, objective: Objective[Theta], n: int) -> None:
+        if objective.n == n:
+            return
+        if self.task_per_candidate:
+            raise UserError(
+                f"task_per_candidate gives each of population={self.population} candidates one task, but task_batch is "
+                f"{objective.n}; set population={objective.n}"
+            )
+        raise UserError(
+            f"task_per_pair gives each pair one task, but population={self.population} makes {n} pairs and task_batch "
+            f"is {objective.n}; set population={2 * objective.n}"
+        )
 
 
 class PersistentState(TypedDict):
