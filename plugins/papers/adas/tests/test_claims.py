@@ -15,7 +15,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("deap")
     strong = dict.fromkeys(SETTINGS, SETTINGS["stronger"].but(insight=10.0, reading=20.0))
     monkeypatch.setattr(measures, "SETTINGS", strong)
-    monkeypatch.setattr(measures, "GENERATIONS", 1)
+    monkeypatch.setattr(measures, "GENERATIONS", (1, 1))
     monkeypatch.setattr(measures, "VALIDATION", 8)
     monkeypatch.setattr(measures, "TEST", 12)
     monkeypatch.setattr(measures, "LEARNER", measures.LEARNER.but(repeats=1))
