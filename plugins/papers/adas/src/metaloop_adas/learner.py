@@ -140,7 +140,7 @@ class AgentSystem(Learner[Agent, list[Task], list[list[Life]]]):
         if not answer.ok and len(tasks) > 1:
             return None
         error = "protocol: this is not what lives end with" if answer.ok else f"{answer.reason}: {answer.error}"
-        ends = answer.value if answer.ok and _are_ends(answer.value, len(tasks)) else [[None, error]] * len(tasks)
+        ends: Any = answer.value if answer.ok and _are_ends(answer.value, len(tasks)) else [[None, error]] * len(tasks)
         return [
             Life(answer=value, error=error, calls=one.calls, empty=one.empty)
             for (value, error), one in zip(ends, served, strict=True)
