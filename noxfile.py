@@ -46,6 +46,12 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The docs site, in `site/`; a warning is an error. To write with: `uv run mkdocs serve`."""
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure beside peers, one benchmark at a time; names pick some: `nox -s bench -- meta_gradient`."""
     for script in sorted(ROOT.glob("tests/benchmarks/bench_*.py")):
