@@ -13,6 +13,7 @@ from metaloop import Key, Pipeline, UserError
 from metaloop.overrides import override
 from metaloop_groove import jobs
 from metaloop_groove.buffer import LevelBuffer
+from metaloop_groove.heldout import held_out
 from metaloop_groove.minatar import MinAtar
 from metaloop_groove.plugin import SPEC
 from metaloop_groove.stages import Standing
@@ -27,8 +28,7 @@ def dry(name: str, tmp_path: Path) -> Any:
     return override(made, [*job.dry]).run(root=tmp_path, quiet=True)
 
 
-def test_the_main_job_at_the_papers_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metaloop_groove.heldout.GAP", -math.inf)  # nobody has learned anything
+def test_the_main_job_at_the_papers_shapes(tmp_path: Path) -> None:
     result = dry("groove", tmp_path)
     assert {path.name for path in result.run.artifacts()} == {"held-out.png", "training.png"}
     assert result.closing
@@ -74,7 +74,7 @@ def test_scores_and_pools_train_a_step_each(tmp_path: Path) -> None:
 
 
 def test_a_rule_written_by_hand_learns_in_a_live_game() -> None:
-    learner = jobs.SMALL.but(steps=2, workers=3, segment=4, episodes=2)
+    learner = jobs.SMALL.but(steps=2, workers=8, episodes=2)
     worlds = MinAtar(game="Breakout", max_steps=30).worlds(2)
     with torch.no_grad():
         out, state = learner.live(reinforce(learner.network), worlds, Key.of(0).split(2))
@@ -85,3 +85,9 @@ def test_a_rule_written_by_hand_learns_in_a_live_game() -> None:
 def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'nobody' is no experiment before this stage"):
         Pipeline(stages={"standing": Standing(rules=("nobody",), levels=jobs.GRIDS)}).run(root=tmp_path, quiet=True)
+
+
+def test_levels_that_tell_nothing_are_no_yardstick() -> None:
+    idle = jobs.a2c(jobs.SMALL).but(steps=0, workers=2, episodes=2)
+    with pytest.raises(UserError, match="on 0 of 40 levels, and 2 are needed"):
+        held_out(jobs.GRIDS, 2, idle, Key.of(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from metaloop import Key, tree
+from metaloop import Key, UserError, tree
 from metaloop.learner import AnyLearner
 from metaloop.tasks import AnyTaskFamily
 from metaloop_rl.tasks import Worlds
@@ -17,6 +17,7 @@ GAP = 0.2
 """Levels on which A2C is less than this above the random agent tell nothing of a learner, and are left out."""
 BAR = 0.75
 """Share of A2C's return below which the paper counts a level as lost."""
+_TRIES = 20
 
 
 class HeldOut(NamedTuple):
@@ -38,9 +39,12 @@ def held_out(family: AnyTaskFamily, n: int, a2c: A2C, key: Key) -> HeldOut:
     """The first `n` levels of a family on which A2C is `GAP` above the random agent.
 
     Whether a level is kept depends on these two alone.
+
+    Raises:
+        UserError: A2C is hardly ever above the random agent.
     """
     kept: list[HeldOut] = []
-    for i in range(20):
+    for i in range(_TRIES):
         own = key.fold("held out", i)
         tasks = family.sample(family.begin(own), n, own).tasks
         with torch.no_grad():
@@ -49,8 +53,11 @@ def held_out(family: AnyTaskFamily, n: int, a2c: A2C, key: Key) -> HeldOut:
         rows = (known - guessed > GAP).nonzero()[:, 0]
         kept.append(tree.index(HeldOut(tasks, known, guessed), rows))
         if sum(len(part.a2c) for part in kept) >= n:
-            break
-    return tree.index(tree.concatenate(kept), slice(n))
+            return tree.index(tree.concatenate(kept), slice(n))
+    raise UserError(
+        f"A2C is {GAP:g} above the random agent on {sum(len(part.a2c) for part in kept)} of {_TRIES * n} levels, and "
+        f"{n} are needed to judge on: give it more updates or workers"
+    )
 
 
 def returns(learner: AnyLearner, theta: object, levels: Worlds, key: Key) -> Tensor:

@@ -25,7 +25,12 @@ def _quick(path: str) -> tuple[tuple[str, object], ...]:
 
 
 _PAIR = (*_small("lpg", "groove"), *_quick("stages.groove.tasks.score.antagonist"))
-_STANDING: tuple[tuple[str, object], ...] = (("stages.standing.n", 2),)
+_STANDING: tuple[tuple[str, object], ...] = (
+    ("stages.standing.n", 2),
+    ("stages.standing.a2c.steps", 20),
+    ("stages.standing.a2c.workers", 16),
+    ("stages.standing.a2c.episodes", 8),
+)
 
 SPEC = Plugin(
     name="groove",
