@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from packaging.utils import canonicalize_name
 from workspace import ROOT, Package, closure, packages
 
 WORK = ROOT / "build" / "isolated"
+AWAY = Path(tempfile.gettempdir())
 QUIET = {"METALOOP_TRACKING_URI": "off", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
 JOBS = """
 import json, sys
@@ -107,8 +109,8 @@ def _away(package: Package, place: Path) -> Path:
     return place
 
 
-def call(words: list[str], environment: dict[str, str] | None = None, folder: Path = WORK) -> None:
-    """Run a command, away from the repository's root."""
+def call(words: list[str], environment: dict[str, str] | None = None, folder: Path = AWAY) -> None:
+    """Run a command where no pyproject.toml of ours is above: uv would take the pins from it."""
     kept = {
         name: value
         for name, value in os.environ.items()
