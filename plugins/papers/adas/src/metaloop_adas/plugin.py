@@ -25,6 +25,7 @@ SPEC = Plugin(
         year=2024,
         venue="ICLR 2025",
         identifier="arXiv:2408.08435",
+        family="agent design",
     ),
     components=(
         Part("adas/puzzles", "tasks", f"{_HERE}.tasks:Puzzles", "grids, list functions, word problems"),

@@ -13,6 +13,7 @@ SPEC = Plugin(
         year=2023,
         venue="ICML",
         identifier="arXiv:2305.17277",
+        family="causal discovery",
     ),
     components=(
         Part("notears-topo/sem", "tasks", f"{_HERE}.sem:SEM", "data from random graphs: ER, scale-free"),

@@ -29,7 +29,7 @@ SPEC = Plugin(
         year=2024,
         venue="ICLR",
         identifier="arXiv:2402.05828",
-        family="reinforcement learning",
+        family="meta-reinforcement learning",
     ),
     components=(
         Part("ta-lpg/lpo", "learner", f"{_HERE}.lpo:Lpo", "PPO's loop with a learned drift"),
