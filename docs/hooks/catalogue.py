@@ -20,6 +20,7 @@ NOT_RECORDED = "not recorded yet"
 SIGNS = {"holds": "✓", "fails": "✗", "broke": "✗", "inconclusive": "?", NOT_RECORDED: "–"}
 IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<path>[^)\s]+)\)")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+_CITATION = re.compile(r"\*[^*]+\*\s\([^)]*\)\sfor\s(metaloop|\[metaloop\]\([^)]*\))\.\n\n")
 _DOI = re.compile(r"(?:doi:)?(10\.\d{4,}/\S+)", re.I)
 
 
@@ -95,8 +96,9 @@ class Entry:
 
     @property
     def intro(self) -> str:
-        """What the README says before its first section, without its heading."""
-        return re.split(r"^## ", self.readme, maxsplit=1, flags=re.M)[0].partition("\n")[2].strip()
+        """What the README says before its first section, without its heading and a line that only names the paper."""
+        text = re.split(r"^## ", self.readme, maxsplit=1, flags=re.M)[0].partition("\n")[2].strip()
+        return _CITATION.sub("", text) if self.paper else text
 
     @property
     def sections(self) -> str:
