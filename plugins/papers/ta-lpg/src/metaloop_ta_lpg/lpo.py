@@ -10,7 +10,7 @@ from metaloop.outcome import Clock, outcome
 from metaloop.specs import Spec
 from metaloop_basics.models import Mlp
 from metaloop_rl.adam import Adam, clipped
-from metaloop_rl.models import OrthogonalMlp, Theta, joined, part
+from metaloop_rl.models import Theta, drawn, joined, part
 from metaloop_rl.policies import Actor, flat_observations, heads
 from metaloop_rl.returns import gae
 from metaloop_rl.rollout import begin, rollout
@@ -74,15 +74,13 @@ class Lpo(PerTask[Theta, Worlds, LpoState]):
     entropy: float = Field(default=0.01, ge=0, description="weight of the policy's entropy")
     gamma: float = Field(default=0.99, ge=0, le=1, description="discount")
     lam: float = Field(default=0.95, ge=0, le=1, description="lambda of advantage estimates")
-    actor: Actor = Field(
-        default=Actor(net=OrthogonalMlp(widths=(32,), activation="tanh", head_gain=0.01)), description="the policy"
-    )
-    critic: Mlp = Field(default=OrthogonalMlp(widths=(32,), activation="tanh"), description="the value function")
+    actor: Actor = Field(default=Actor(net=Mlp(widths=(32,), activation="tanh")), description="the policy")
+    critic: Mlp = Field(default=Mlp(widths=(32,), activation="tanh"), description="the value function")
 
     @classmethod
     def example(cls) -> Self:
         """Two small iterations."""
-        small = OrthogonalMlp.example()
+        small = Mlp.example()
         return cls(
             steps=2,
             copies=2,
@@ -101,10 +99,9 @@ class Lpo(PerTask[Theta, Worlds, LpoState]):
         Raises:
             UserError: minibatches would differ in size.
         """
-        if self.copies * self.horizon % self.minibatches:
-            raise UserError(
-                f"Lpo.minibatches: {self.copies * self.horizon} steps are no {self.minibatches} equal parts"
-            )
+        rows = self.copies * self.horizon
+        if rows % self.minibatches:
+            raise UserError(f"Lpo.minibatches: {rows} environment steps are no {self.minibatches} equal parts")
         return self
 
     def check(self, spec: Spec) -> None:
@@ -122,12 +119,13 @@ class Lpo(PerTask[Theta, Worlds, LpoState]):
         return tasks.lifetime if isinstance(tasks.lifetime, Tensor) else self.steps
 
     def begin_one(self, theta: Theta, task: Worlds, key: Key) -> LpoState:
-        """First weights, the same in all lives, and environments at their start."""
-        spec, first = task.env.spec, Key.of(0, key.device)
-        weights = joined(
-            policy=self.actor.init(spec, first.fold("policy")),
-            value=self.critic.init((flat_observations(spec),), 1, first.fold("value")),
-        )
+        """First weights, those of a policy near uniform, and environments at their start."""
+        spec = task.env.spec
+        width = flat_observations(spec)
+        policy = drawn(self.actor.net, width, spec.actions, key.fold("policy"), head_scale=0.01)
+        if not spec.discrete:
+            policy["log_std"] = torch.full((spec.actions,), self.actor.log_std, device=key.device)
+        weights = joined(policy=policy, value=drawn(self.critic, width, 1, key.fold("value")))
         env, seen = begin(task, self.copies, key.fold("environment"))
         zero = seen.new_zeros(())
         return LpoState(weights, Adam.of(weights), env, seen, zero, zero + self.copies)

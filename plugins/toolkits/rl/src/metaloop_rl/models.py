@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Self
 
+import torch
 from metaloop import Key
 from metaloop_basics.models import Mlp
 from pydantic import Field
@@ -35,6 +37,20 @@ class OrthogonalMlp(Mlp):
                 gain = self.head_gain if name.startswith("head.") else self.gain
                 theta[name] = value.copy_(nn.init.orthogonal_(value.cpu(), gain, generator=generator))
         return theta
+
+
+def drawn(model: Mlp, width: int, outputs: int, keys: Key, head_scale: float = 1.0) -> Theta:
+    """First parameters for each key, leaves `[*keys, ...]`, also under `vmap`, where a model's own `init` can't run.
+
+    Weights are from N(0, 1 / fan-in), the head's `head_scale` times that wide; biases are 0.
+    """
+    names = [*(f"hidden{i}" for i in range(1, len(model.widths) + 1)), "head"]
+    dtype, theta = torch.get_default_dtype(), {}
+    for name, (before, after) in zip(names, pairwise((width, *model.widths, outputs)), strict=True):
+        scale = before**-0.5 * (head_scale if name == "head" else 1.0)
+        theta[f"{name}.weight"] = scale * keys.fold(name).normal(after, before, dtype=dtype)
+        theta[f"{name}.bias"] = torch.zeros(*keys.shape, after, dtype=dtype, device=keys.device)
+    return theta
 
 
 def joined(**parts: Theta) -> Theta:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metaloop_rl.adam import Adam, clipped
-from metaloop_rl.models import Theta
+from metaloop_rl.models import Theta, drawn
 
 
 class View(NamedTuple):
@@ -61,9 +61,7 @@ class Heads(Component):
                 values["time"] = torch.zeros(n, 1, outputs, dtype=dtype, device=device)
             return Weights(values, ())
         width = torch.Size(spec.observation).numel() + (self.time_scale > 0)
-        with torch.device("meta"):
-            shapes = {name: value.shape for name, value in self.model.network((width,), outputs).named_parameters()}
-        values = {name: _first(shape, keys.fold(name)) for name, shape in shapes.items()}
+        values = drawn(self.model, width, outputs, keys)
         return Weights(values, (vmap(Adam.of)(values),))
 
     def outputs(self, weights: Theta, seen: View) -> Tensor:
@@ -103,12 +101,3 @@ class Heads(Component):
         step = vmap(lambda memory, values, down: memory.descend(values, down, self.adam))
         values, memory = step(weights.memory[0], weights.values, slope)
         return Weights(values, (memory,))
-
-
-def _first(shape: torch.Size, keys: Key) -> Tensor:
-    """A first parameter `[task, *shape]`: a weight from N(0, 1 / fan-in), or a bias of zero."""
-    dtype = torch.get_default_dtype()
-    if len(shape) == 1:
-        return torch.zeros(*keys.shape, *shape, dtype=dtype, device=keys.device)
-    scale: float = shape[1] ** -0.5
-    return scale * keys.normal(*shape, dtype=dtype)
