@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -96,6 +96,14 @@ class Dagma(Peer):
     package: ClassVar[str] = "dagma"
 
     lambda1: float = Field(default=0.02, ge=0, description="L1 penalty: of the package's example on ER graphs")
+    iterations: int = Field(
+        default=60_000, ge=1000, description="of the last phase, at most; earlier phases half: the package's default"
+    )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Short phases."""
+        return cls(iterations=1000)
 
     def solve(self, x: Array, seed: int) -> Array:
         """The package's own schedule; its default for `s` is a list that it changes, so it gets a fresh one."""
@@ -103,7 +111,12 @@ class Dagma(Peer):
 
         with _quiet_bars(linear):
             found: Array = linear.DagmaLinear(loss_type="l2").fit(
-                x.copy(), lambda1=self.lambda1, w_threshold=0.0, s=[1.0, 0.9, 0.8, 0.7, 0.6]
+                x.copy(),
+                lambda1=self.lambda1,
+                w_threshold=0.0,
+                s=[1.0, 0.9, 0.8, 0.7, 0.6],
+                warm_iter=self.iterations // 2,
+                max_iter=self.iterations,
             )
         return found
 
@@ -145,6 +158,14 @@ class DagmaMlp(Peer):
 
     threshold: float = Field(default=0.3, ge=0, description="weights below are no edges: the package's default")
     hidden: int = Field(default=10, ge=1, description="hidden units: of the package's example")
+    iterations: int = Field(
+        default=80_000, ge=100, description="of the last phase, at most; earlier phases 5/8: the package's default"
+    )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Short phases."""
+        return cls(hidden=2, iterations=100)
 
     def solve(self, x: Array, seed: int) -> Array:
         """The package's defaults."""
@@ -153,7 +174,9 @@ class DagmaMlp(Peer):
         torch.manual_seed(seed)
         network = nonlinear.DagmaMLP(dims=[x.shape[1], self.hidden, 1], bias=True, dtype=torch.double)
         with _quiet_bars(nonlinear):
-            found: Array = nonlinear.DagmaNonlinear(network, dtype=torch.double).fit(x.copy(), w_threshold=0.0)
+            found: Array = nonlinear.DagmaNonlinear(network, dtype=torch.double).fit(
+                x.copy(), w_threshold=0.0, warm_iter=self.iterations * 5 // 8, max_iter=self.iterations
+            )
         return found
 
 
