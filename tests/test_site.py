@@ -181,7 +181,9 @@ def test_pages_can_be_read(address: str, browser: Any, tmp_path: Path, scheme: s
         browser.save_screenshot(str(folder / f"{page.replace('/', '-') or 'start-'}{size}-{scheme}.png"))
         shown = browser.execute_script("return document.body.dataset.mdColorScheme")
         assert shown == {"light": "default", "dark": "slate"}[scheme]
-        wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
+        wide = browser.execute_script(
+            "const {scrollWidth, clientWidth} = document.documentElement; return scrollWidth - clientWidth"
+        )
         assert wide <= 0, f"{page} is {wide} px too wide"
         seen, faint = browser.execute_script(FAINT)
         assert seen > 20

@@ -159,7 +159,7 @@ class Entry:
 def entries() -> list[Entry]:
     """Every plugin in the environment, papers by family, then by year."""
     found = [Entry(record) for record in plugins.discover() if record.status != "blocked"]
-    return sorted(found, key=lambda entry: (entry.paper.family, entry.paper.year) if entry.paper else ("", 0))
+    return sorted(found, key=lambda entry: (entry.paper.family or "~", entry.paper.year) if entry.paper else ("", 0))
 
 
 def _row(claim: Claim, result: ClaimResult | None) -> Row:
