@@ -11,17 +11,18 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from metaloop import plugins
 from metaloop.cli import app
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "core" / "README.md", *sorted(ROOT.glob("plugins/*/*/README.md"))]
-FOLLOWED = sorted(ROOT.glob("docs/how-to/*.md"))
-TUTORIAL = ROOT / "docs" / "tutorial.md"
-PAGES = [*READMES, *sorted(set(ROOT.glob("docs/**/*.md")) - {*FOLLOWED, TUTORIAL})]
+FOLLOWED = [ROOT / "docs" / "tutorial.md", *sorted(ROOT.glob("docs/how-to/*.md"))]
+PAGES = [*READMES, *sorted(set(ROOT.glob("docs/**/*.md")) - set(FOLLOWED))]
 BLOCK = re.compile(
     r"^(?P<fence>`{3,})(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^(?P=fence)$", re.M | re.S
 )
@@ -64,67 +65,73 @@ def test_command_lines_compose(page: Path, line: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", FOLLOWED, ids=name_of)
-def test_a_how_to_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Someone in an empty folder, who may install a plugin there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("METALOOP_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MPLBACKEND", "agg")
+    yield monkeypatch
+    forget("metaloop_waves")
+    plugins.refresh()
+
+
+@pytest.mark.parametrize("page", FOLLOWED, ids=name_of)
+def test_a_page_can_be_followed(page: Path, reader: pytest.MonkeyPatch) -> None:
     names = {"__name__": "page"}
     for block in BLOCK.finditer(page.read_text()):
+        code = block["code"]
         if block["title"]:
-            Path(block["title"]).write_text(block["code"])
+            Path(block["title"]).write_text(code)
         elif block["kind"] == "python":
-            exec(compile(block["code"], page.name, "exec"), names)
+            exec(compile(code, page.name, "exec"), names)
+        elif block["kind"] == "toml":
+            assert code in Path("pyproject.toml").read_text()
         elif block["kind"] == "sh":
-            for line in block["code"].splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:1] == ["metaloop"] and words[1:3] != ["verify", "mine"]:  # the reader's own plugin
-                    done = CliRunner().invoke(app, words[1:])
-                    assert done.exit_code == 0, f"{line}\n{done.output}"
+            for line in code.splitlines():
+                do(shlex.split(line, comments=True), reader)
         else:
             pytest.fail(f"{page.name} shows {block['kind']!r} without a title: nothing runs it")
 
 
-def installed(folder: Path, site: Path) -> None:
-    """What `pip install -e` leaves behind, without the network that its build would need."""
+def do(words: list[str], reader: pytest.MonkeyPatch) -> None:
+    """A command of a page, in this process but for pytest, which would meet itself."""
+    match words:
+        case ["metaloop", "verify", "mine", *_]:
+            pass  # the plugin that the reader is about to write
+        case ["metaloop", *rest]:
+            forget("metaloop_waves")
+            done = CliRunner().invoke(app, rest)
+            assert done.exit_code == 0, f"{words}\n{done.output}"
+        case ["cd", folder]:
+            reader.chdir(folder)
+        case ["pip", "install", "-e", _]:
+            installed(Path.cwd(), Path("site").absolute(), reader)
+        case ["pytest"]:
+            path = os.pathsep.join(map(os.path.abspath, ("site", "src")))
+            tested = run([sys.executable, "-m", "pytest"], Path.cwd(), PYTHONPATH=path)
+            assert tested.returncode == 0, tested.stdout + tested.stderr
+        case _:
+            pytest.fail(f"nothing runs {words}")
+
+
+def forget(package: str) -> None:
+    """Import a package anew next time, as a new process does."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
+
+
+def installed(folder: Path, site: Path, reader: pytest.MonkeyPatch) -> None:
+    """What `pip install -e` comes to, without the network that its build would need."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    (points,) = project["entry-points"].items()
+    ((group, points),) = project["entry-points"].items()
     info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir(parents=True)
     requires = "".join(f"Requires-Dist: {requirement}\n" for requirement in project["dependencies"])
     about = f"Metadata-Version: 2.4\nName: {project['name']}\nVersion: {project['version']}\n{requires}"
     (info / "METADATA").write_text(about)
-    lines = "".join(f"{name} = {target}\n" for name, target in points[1].items())
-    (info / "entry_points.txt").write_text(f"[{points[0]}]\n{lines}")
-
-
-@pytest.mark.slow
-def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
-    folder, site = tmp_path, tmp_path / "site"
-    for block in BLOCK.finditer(TUTORIAL.read_text()):
-        path = os.pathsep.join([str(site), str(tmp_path / "metaloop-waves" / "src")])
-        commands: list[list[str]] = []
-        if block["title"]:
-            assert (folder / block["title"]).is_file(), f"{block['title']} is nothing that metaloop new wrote"
-            (folder / block["title"]).write_text(block["code"])
-        elif block["kind"] == "python":
-            commands = [[sys.executable, "-c", block["code"]]]
-        elif block["kind"] == "toml":
-            assert block["code"] in (folder / "pyproject.toml").read_text()
-        else:
-            for words in map(shlex.split, block["code"].splitlines()):
-                if words[0] == "cd":
-                    commands, folder = [*_done(commands, folder, path)], folder / words[1]
-                elif words[:2] == ["pip", "install"]:
-                    installed(folder, site)
-                else:
-                    commands.append([sys.executable, "-m", *words])
-        _done(commands, folder, path)
-
-
-def _done(commands: list[list[str]], folder: Path, path: str) -> list[list[str]]:
-    """Run the commands; none is left."""
-    for command in commands:
-        done = run(command, folder, PYTHONPATH=path)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return []
+    lines = "".join(f"{name} = {target}\n" for name, target in points.items())
+    (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+    reader.syspath_prepend(site)
+    reader.syspath_prepend(folder / "src")
+    plugins.refresh()
