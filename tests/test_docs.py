@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "core" / "README.md", *sorted(ROOT.glob("plugins/*/*/README.md"))]
-FOLLOWED = [ROOT / "docs" / "tutorial.md", *sorted(ROOT.glob("docs/how-to/*.md"))]
-PAGES = [*READMES, *sorted(set(ROOT.glob("docs/**/*.md")) - set(FOLLOWED))]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+FOLLOWED = sorted(ROOT.glob("docs/how-to/*.md"))
+PAGES = [*READMES, *sorted(set(ROOT.glob("docs/**/*.md")) - {TUTORIAL, *FOLLOWED})]
 BLOCK = re.compile(
     r"^(?P<fence>`{3,})(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^(?P=fence)$", re.M | re.S
 )
@@ -76,7 +77,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.M
     plugins.refresh()
 
 
-@pytest.mark.parametrize("page", FOLLOWED, ids=name_of)
+@pytest.mark.parametrize("page", [pytest.param(TUTORIAL, marks=pytest.mark.slow), *FOLLOWED], ids=name_of)
 def test_a_page_can_be_followed(page: Path, reader: pytest.MonkeyPatch) -> None:
     names = {"__name__": "page"}
     for block in BLOCK.finditer(page.read_text()):
