@@ -43,6 +43,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """`mypy --strict` on every package."""
     session.run("mypy", *SOURCES, "tools")
+    session.run("mypy", "docs/hooks", env={"MYPYPATH": "docs/hooks"})
 
 
 @nox.session

@@ -108,8 +108,8 @@ def touched_tests(files: Iterable[str], root: Path = ROOT) -> list[str]:
     }
     touched = with_dependents(owners, among)
     chosen = root_tests & set(files)
-    if any(file.endswith(".md") for file in files):
-        chosen.add("tests/test_docs.py")
+    if any(file.endswith(".md") or file.startswith(("docs/", "mkdocs.yml")) for file in files):
+        chosen |= {"tests/test_docs.py", "tests/test_site.py"}
     if touched:
         chosen |= root_tests - ROOT_TESTS
     if touched & {"metaloop", "metaloop-basics"}:

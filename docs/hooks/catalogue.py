@@ -91,8 +91,7 @@ class Entry:
         """Its README, from the source or else from the package's metadata."""
         if self.folder and (path := self.folder / "README.md").is_file():
             return path.read_text(encoding="utf-8")
-        about = metadata(self.record.distribution)
-        return str(about.get_payload() or about.get("Description", ""))
+        return str(metadata(self.record.distribution).json.get("description", ""))
 
     @property
     def intro(self) -> str:
