@@ -94,7 +94,8 @@ def schedules(profile: str = "cpu") -> Pipeline:
 
 def drifting(time_inputs: Literal["off", "relative"], steps: int, pairs: int = 16, **fields: Any) -> Experiment:
     """Meta-training of a drift that begins from PPO's, on whole trainings."""
-    learner = Lpo(drift=DriftObjective(time_inputs=time_inputs, width=32), epochs=2, minibatches=2, lr=3e-3)
+    drift = DriftObjective(time_inputs=time_inputs, width=32)
+    learner = Lpo(drift=drift, copies=32, horizon=16, epochs=2, minibatches=2, lr=3e-3)
     return Experiment(
         tasks=POLES,
         learner=learner,

@@ -16,13 +16,14 @@ from metaloop.specs import Spec
 from pydantic import Field
 from torch import Tensor
 
+from metaloop_rl.learners.lpg_acting import Segment, chances, readable
 from metaloop_rl.learners.lpg_agent import Heads, View, Weights
 from metaloop_rl.learners.lpg_life import stacked_lives
 from metaloop_rl.learners.lpg_network import Experience, Guidance, LpgNetwork
 from metaloop_rl.models import Theta
 from metaloop_rl.policies import Categorical
 from metaloop_rl.returns import gae, running
-from metaloop_rl.rollout import act, begin
+from metaloop_rl.rollout import begin
 from metaloop_rl.specs import TensorControlSpec
 from metaloop_rl.tasks import Worlds
 
@@ -55,19 +56,6 @@ class LpgState(NamedTuple):
     """`[task, update, 4]`: the last updates' `TERMS`, the newest last."""
     left: Tensor
     """`[task]` int64: updates left in the life."""
-
-
-class Segment(NamedTuple):
-    """What happened, `[task, time, worker]`, and what was seen after it."""
-
-    seen: View
-    """`[task, (time + 1) * worker]`, time by time."""
-    after: View
-    """`[task, time * worker]`: what each step led to, before any reset."""
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    done: Tensor
 
 
 class Lpg(Learner[Theta, Worlds, LpgState]):
@@ -172,12 +160,11 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
     @torch.no_grad()
     def act(self, state: LpgState, tasks: Worlds, keys: Key) -> tuple[Segment, LpgState]:
         """Act for a segment from where the episodes are."""
-        env, seen, workers = state.env, state.seen, keys.split(state.seen.shape[1])
-        rows = []
-        for t in range(self.segment):
+        env, seen, rows = state.env, state.seen, []
+        for gumbel, own in chances(keys.split(seen.shape[1]), range(self.segment), tasks.env.actions):
             time = env.time
-            action = Categorical(self.heads.outputs(state.actor.values, View(seen, time))).sample(workers.fold(t))
-            step = act(tasks, env, action, keys.fold("environment", t))
+            action = (self.heads.outputs(state.actor.values, View(seen, time)) + gumbel).argmax(-1)
+            step = tasks.env.step_and_reset(env, action, own)
             rows.append((seen, time, action, step.reward, step.terminated, step.done, step.final_observation))
             env, seen = step.state, step.observation
         observed, times, action, reward, terminated, done, after = (
@@ -267,7 +254,7 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
     def _fitness(self, state: LpgState, tasks: Worlds, keys: Key) -> Tensor:
         """Mean return of whole episodes of lives that ended, of the last episodes in training of others; `[task]`."""
         over = state.left <= 0
-        if not _readable(over):
+        if not readable(over):
             return torch.where(over, self.mean_returns(state.actor, tasks, keys), state.recent)
         rows = over.nonzero()[:, 0]
         if not len(rows):
@@ -282,13 +269,14 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
         state, seen = env.reset(keys.fold("reset"), self.episodes, tasks.parameters)
         alive = torch.ones(lives.shape, dtype=torch.bool, device=keys.device)
         total = torch.zeros(lives.shape, dtype=torch.get_default_dtype(), device=keys.device)
-        for t in range(env.max_steps):
-            action = Categorical(self.heads.outputs(actor.values, View(seen, state.time))).sample(lives.fold("act", t))
-            step = env.step(state, action, lives.fold("environment", t))
-            state, seen = step.state, step.observation
-            total = total + step.reward * alive
-            alive = alive & ~step.done
-            if _readable(alive) and not bool(alive.any()):
+        for t in range(0, env.max_steps, self.segment):
+            for gumbel, own in chances(lives, range(t, min(t + self.segment, env.max_steps)), env.actions):
+                action = (self.heads.outputs(actor.values, View(seen, state.time)) + gumbel).argmax(-1)
+                step = env.step(state, action, own)
+                state, seen = step.state, step.observation
+                total = total + step.reward * alive
+                alive = alive & ~step.done
+            if readable(alive) and not bool(alive.any()):
                 break
         return total.mean(-1)
 
@@ -303,8 +291,3 @@ def _slopes(policy: Tensor, action: Tensor, log_y: Tensor, said: Guidance) -> tu
     y, away = log_y.exp(), log_y - said.log_y_hat.flatten(1, 2)
     divergence = (y * away).sum(-1, keepdim=True)
     return pi_hat * (chosen - policy.exp()) / rows, y * (away - divergence) / rows
-
-
-def _readable(mask: Tensor) -> bool:
-    """Whether the values of a tensor can be looked at: not under `vmap`, nor while compiling."""
-    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(mask)
