@@ -127,10 +127,18 @@ class Notears(Peer):
     package: ClassVar[str] = "castle"
 
     lambda1: float = Field(default=0.1, ge=0, description="L1 penalty: the package's default and the paper's")
+    iterations: int = Field(
+        default=100, ge=1, description="of the augmented Lagrangian, at most: the package's default"
+    )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Few iterations."""
+        return cls(iterations=2)
 
     def solve(self, x: Array, seed: int) -> Array:
         """The augmented Lagrangian with the package's defaults."""
-        solver = _castle("Notears", {"lambda1": self.lambda1})
+        solver = _castle("Notears", {"lambda1": self.lambda1, "max_iter": self.iterations})
         solver.learn(x)
         return np.asarray(solver.weight_causal_matrix, dtype=np.float64)
 
@@ -142,11 +150,19 @@ class NotearsMlp(Peer):
 
     threshold: float = Field(default=0.3, ge=0, description="weights below are no edges: the package's default")
     hidden: int = Field(default=10, ge=1, description="hidden units: the package's default")
+    iterations: int = Field(
+        default=100, ge=1, description="of the augmented Lagrangian, at most: the package's default"
+    )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Few units and iterations."""
+        return cls(hidden=2, iterations=1)
 
     def solve(self, x: Array, seed: int) -> Array:
         """The package's defaults."""
         torch.manual_seed(seed)
-        solver = _castle("NotearsNonlinear", {"hidden_layers": (self.hidden, 1)})
+        solver = _castle("NotearsNonlinear", {"hidden_layers": (self.hidden, 1), "max_iter": self.iterations})
         solver.learn(x)
         return np.asarray(solver.weight_causal_matrix, dtype=np.float64)
 
