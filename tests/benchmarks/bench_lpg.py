@@ -30,7 +30,7 @@ LIFETIME, SEGMENT, WINDOW = 250, 20, 5
 class Ours:
     """Meta-steps of an experiment."""
 
-    def __init__(self, how: How, agents: int, workers: int, hidden: int) -> None:
+    def __init__(self, how: How, agents: int, workers: int, hidden: int, *, compiled: bool = False) -> None:
         gradient = how == "gradient"
         meta = TruncatedGradient(window=WINDOW, measure="end", lr=1e-4)
         pairs = EvolutionStrategy(population=2 * agents, sigma=0.1, shaping="pair_rank", task_per_pair=True)
@@ -41,9 +41,11 @@ class Ours:
                 episodes=4 if gradient else workers,  # the peer's numbers
                 network=LpgNetwork(hidden=hidden, time_inputs="relative"),
                 critic=gradient,
+                compile_acting=compiled,
             ),
             meta_optimizer=meta if gradient else pairs,
             task_batch=agents,
+            steps=1,
         )
         self.progress: Progress = self.experiment.begin()
 

@@ -19,13 +19,14 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if int(threads) > 1 else 'false'}"
     os.environ["JAX_PLATFORMS"] = "cpu"
     sys.path.insert(0, folder)
+    answers, sys.stdout = sys.stdout, sys.stderr  # the peer's packages print
 
     import jax
     from environments.level_sampler import LevelSampler
     from experiments.parse_args import parse_args
     from meta.meta import create_lpg_train_state, make_lpg_train_step
 
-    flags = ["--env_mode", "rand_small_shortlife", "--num_agents", agents, "--env_workers", workers]
+    flags = ["--env_mode", "small", "--num_agents", agents, "--env_workers", workers]
     flags += ["--lpg_gru_width", hidden, "--num_mini_batches", "1", "--lifetime_conditioning"]
     args = parse_args(flags + ["--use_es"] * (how == "evolution"))
     first, second, third = jax.random.split(jax.random.PRNGKey(0), 3)
@@ -44,10 +45,10 @@ def main() -> None:
 
     carry = jax.block_until_ready(step(third, state, lives, critics))[:3]
     episodes = sampler.max_rollout_len
-    print(f"jax {version('jax')} {sampler.max_lifetime} {episodes}", flush=True)
+    print(f"jax {version('jax')}, lives of {sampler.max_lifetime}, episodes of {episodes}", file=answers, flush=True)
     for line in sys.stdin:
         carry = jax.block_until_ready(step(jax.random.PRNGKey(int(line)), *carry))[:3]
-        print("done", flush=True)
+        print("done", file=answers, flush=True)
 
 
 if __name__ == "__main__":

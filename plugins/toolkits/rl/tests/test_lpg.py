@@ -202,6 +202,16 @@ def test_both_meta_optimizers_train_the_same_learner_and_lives_that_end_are_redr
     assert all(bool(torch.isfinite(value).all()) for value in result.theta.values())
 
 
+def test_compiled_acting_is_the_same() -> None:
+    tasks, keys = GRIDS.sample({}, 2, Key.of(1)).tasks, Key.of(2).split(2)
+    found = []
+    for learner in (TABLES, TABLES.but(compile_acting=True)):
+        state = learner.begin({}, tasks, keys)
+        found.append(learner.act(state, tasks, keys))
+    for plain, compiled in zip(*map(tree.leaves, found), strict=True):
+        assert torch.equal(plain, compiled)
+
+
 def test_lifetimes_are_log_uniform_between_their_ends() -> None:
     lifetime = GRIDS.but(lifetimes=(10, 250)).sample({}, 4000, Key.of(0)).tasks.lifetime
     assert (int(lifetime.min()), int(lifetime.max())) == (10, 250)

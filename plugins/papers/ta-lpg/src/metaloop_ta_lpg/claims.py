@@ -63,7 +63,7 @@ CLAIMS = (
     Claim(
         "C5a",
         "TA-LPO beats LPO at the horizon that both were evolved for (mean return over a CartPole training of 8192 "
-        "steps, 16 pairs, 12 generations; full: 64 pairs, 60)",
+        "steps, 16 pairs, 10 generations; full: 32 pairs, 60)",
         "LPO experiments",
         "TA-LPO above LPO",
         measures.drift_beside("lpo"),

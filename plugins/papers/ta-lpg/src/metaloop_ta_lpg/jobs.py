@@ -49,7 +49,7 @@ def evolved(
     return Experiment(
         tasks=SMALL,
         learner=small_rule(time_inputs),
-        meta_optimizer=strategy(pairs, sampling, lr=0.02),
+        meta_optimizer=strategy(pairs, sampling, lr=0.05),
         task_batch=pairs if sampling == "antithetic" else 2 * pairs,
         steps=steps,
         **fields,
@@ -61,7 +61,7 @@ def by_gradient(time_inputs: TimeInputs, steps: int, lives: int = 16, **fields: 
     return Experiment(
         tasks=SMALL,
         learner=small_rule(time_inputs, critic=True),
-        meta_optimizer=TruncatedGradient(window=5, measure="end", lr=1e-3),
+        meta_optimizer=TruncatedGradient(window=5, measure="end", lr=1e-2),
         task_batch=lives,
         steps=steps,
         **fields,
@@ -87,7 +87,7 @@ def schedules(profile: str = "cpu") -> Pipeline:
     stages = {
         "ta-lpg": evolved("relative", 40),
         "lpg": evolved("off", 40),
-        "ta-lpg-gradient": by_gradient("relative", 60),
+        "ta-lpg-gradient": by_gradient("relative", 120),
     }
     return Pipeline(name="ta-lpg", stages={**stages, "schedules": Schedules()})
 

@@ -28,8 +28,8 @@ class Sizes(NamedTuple):
     """What a measurement may spend."""
 
     generations: int = 40
-    windows: int = 60
-    drift_generations: int = 12
+    windows: int = 120
+    drift_generations: int = 10
     lifetimes: tuple[int, ...] = (5, 15, 30, 60)
     levels: int = 16
     trainings: int = 16
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
     theta: Theta
 
 
-PLAIN, FULL = Sizes(), Sizes(300, 400, 60, (5, 15, 30, 60), 64, 64, 32)
+PLAIN, FULL = Sizes(), Sizes(300, 600, 60, (5, 15, 30, 60), 64, 64, 32)
 LONGEST = 30
 """The longest life of meta-training, ten times the shortest in which annealing is looked at."""
 

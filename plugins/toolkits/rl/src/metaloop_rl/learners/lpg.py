@@ -6,6 +6,7 @@ changed once as the rule says. Meta-gradients and black-box methods learn the ru
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -16,7 +17,7 @@ from metaloop.specs import Spec
 from pydantic import Field
 from torch import Tensor
 
-from metaloop_rl.learners.lpg_acting import Segment, chances, readable
+from metaloop_rl.learners.lpg_acting import Move, Segment, chances, moved, readable
 from metaloop_rl.learners.lpg_agent import Heads, View, Weights
 from metaloop_rl.learners.lpg_life import stacked_lives
 from metaloop_rl.learners.lpg_network import Experience, Guidance, LpgNetwork
@@ -103,6 +104,11 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
     )
     window: int = Field(default=5, ge=1, description="K: updates over which regularisers are averaged")
     episodes: int = Field(default=64, ge=1, description="whole episodes that a life is judged by")
+    compile_acting: bool = Field(
+        default=False,
+        description="compile a step of policy and environment into one graph; an experiment's compile=True would "
+        "unroll whole lives into one",
+    )
 
     @classmethod
     def example(cls) -> Self:
@@ -157,14 +163,19 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
             left=state.left - 1,
         )
 
+    @cached_property
+    def move(self) -> Move:
+        """One step of policy and environment, compiled where that was asked for."""
+        move = partial(moved, self.heads)
+        return torch.compile(move) if self.compile_acting else move
+
     @torch.no_grad()
     def act(self, state: LpgState, tasks: Worlds, keys: Key) -> tuple[Segment, LpgState]:
         """Act for a segment from where the episodes are."""
         env, seen, rows = state.env, state.seen, []
         for gumbel, own in chances(keys.split(seen.shape[1]), range(self.segment), tasks.env.actions):
             time = env.time
-            action = (self.heads.outputs(state.actor.values, View(seen, time)) + gumbel).argmax(-1)
-            step = tasks.env.step_and_reset(env, action, own)
+            action, step = self.move(tasks.env, state.actor.values, env, seen, gumbel, own.data, True)
             rows.append((seen, time, action, step.reward, step.terminated, step.done, step.final_observation))
             env, seen = step.state, step.observation
         observed, times, action, reward, terminated, done, after = (
@@ -271,8 +282,7 @@ class Lpg(Learner[Theta, Worlds, LpgState]):
         total = torch.zeros(lives.shape, dtype=torch.get_default_dtype(), device=keys.device)
         for t in range(0, env.max_steps, self.segment):
             for gumbel, own in chances(lives, range(t, min(t + self.segment, env.max_steps)), env.actions):
-                action = (self.heads.outputs(actor.values, View(seen, state.time)) + gumbel).argmax(-1)
-                step = env.step(state, action, own)
+                _, step = self.move(env, actor.values, state, seen, gumbel, own.data, False)
                 state, seen = step.state, step.observation
                 total = total + step.reward * alive
                 alive = alive & ~step.done

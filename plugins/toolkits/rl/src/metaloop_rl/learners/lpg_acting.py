@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from metaloop import Key
 from torch import Tensor
 
-from metaloop_rl.learners.lpg_agent import View
+from metaloop_rl.envs.env import EnvState, Step
+from metaloop_rl.learners.lpg_agent import Heads, View
+from metaloop_rl.models import Theta
 
 
 class Segment(NamedTuple):
@@ -34,7 +36,20 @@ def chances(lives: Key, steps: range, actions: int) -> Iterator[tuple[Tensor, Ke
     own = Key(lives.fold(labels).data)  # [step, task, worker]
     gumbel = -(-own.fold("policy").uniform(actions).log()).log()
     keys = own.fold("environment").data
-    return ((noise, Key(key)) for noise, key in zip(gumbel.unbind(0), keys.unbind(0), strict=True))
+    # Copies, because a compiled step is made anew for each place that a view begins at.
+    return ((noise.clone(), Key(key.clone())) for noise, key in zip(gumbel.unbind(0), keys.unbind(0), strict=True))
+
+
+Move = Callable[..., tuple[Tensor, Step]]
+"""`moved`, the heads given."""
+
+
+def moved(
+    heads: Heads, env: Any, actor: Theta, state: EnvState, seen: Tensor, gumbel: Tensor, key: Tensor, anew: bool
+) -> tuple[Tensor, Step]:
+    """Actions `[task, worker]` and what they lead to; with `anew` an episode that ends is followed by the next."""
+    action = (heads.outputs(actor, View(seen, state.time)) + gumbel).argmax(-1)
+    return action, (env.step_and_reset if anew else env.step)(state, action, Key(key))
 
 
 def readable(mask: Tensor) -> bool:
