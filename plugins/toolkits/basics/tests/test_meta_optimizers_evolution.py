@@ -136,6 +136,16 @@ def test_each_pair_on_its_own_task() -> None:
         estimate(meta, start(), objective(Distance(), n=8))
 
 
+def test_a_task_of_its_own_for_each_candidate() -> None:
+    meta = EvolutionStrategy(**SGD, population=4000, task_per_candidate=True)
+    tasks = objective(Distance(), n=4000)
+    exact = flat(tasks.grad(start())[0])
+    assert torch.cosine_similarity(flat(estimate(meta, start(), tasks)), exact, dim=0) > 0.95
+    assert tasks.spent.evaluations == 2 * 4000  # the exact gradient, and one life of each candidate
+    with pytest.raises(UserError, match="set population=8"):
+        estimate(meta, start(), objective(Distance(), n=8))
+
+
 def test_object_tasks_and_their_words() -> None:
     tasks = objective(Guess(), family=Points())
     theta = {"x": torch.tensor(3.0)}

@@ -202,6 +202,7 @@ def test_both_meta_optimizers_train_the_same_learner_and_lives_that_end_are_redr
     assert all(bool(torch.isfinite(value).all()) for value in result.theta.values())
 
 
+@pytest.mark.slow
 def test_compiled_acting_is_the_same() -> None:
     tasks, keys = GRIDS.sample({}, 2, Key.of(1)).tasks, Key.of(2).split(2)
     found = []
