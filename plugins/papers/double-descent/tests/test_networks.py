@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from metaloop import Key, UserError
+from metaloop import Experiment, Incompatible, Key, UserError
 from metaloop.precision import default_dtype
 from metaloop_double_descent.grid import Factors, Point, Widths
 from metaloop_double_descent.images import NoisyImages
@@ -114,5 +114,7 @@ def test_l_bfgs_goes_lower_than_adam_from_the_same_weights() -> None:
 
 def test_factors_that_networks_do_not_have_are_refused() -> None:
     grid = Widths(widths=(3,), settings=(Factors(start=1.0),), seeds=(0,))
+    with pytest.raises(Incompatible, match="no start and no centre"):
+        Experiment(tasks=grid, learner=TwoLayer(data=DATA))
     with pytest.raises(UserError, match="start and centre are factors of random features"):
         TwoLayer(data=DATA).begin({}, grid.sample(grid.begin(Key.of(0)), 1, Key.of(0)).tasks, Key.of(0).split(1))

@@ -60,6 +60,9 @@ class Point(NamedTuple):
 class GridSpec(Spec):
     """Rows of a grid of widths and factors (`Point`); what is fitted, and to which data, is the learner's."""
 
+    of_features: bool = False
+    """Whether a row has a start or is centred, as random features can be and networks can't."""
+
 
 class Widths(TaskFamily[Point, dict[str, Tensor]]):
     """Every setting at every width for every seed."""
@@ -77,7 +80,7 @@ class Widths(TaskFamily[Point, dict[str, Tensor]]):
     @property
     def spec(self) -> GridSpec:
         """A grid."""
-        return GridSpec()
+        return GridSpec(of_features=any(setting.start != 0 or setting.centre for setting in self.settings))
 
     @property
     def size(self) -> int:

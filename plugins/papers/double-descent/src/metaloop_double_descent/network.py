@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from metaloop import Clock, Episode, Key, Learner, Outcome, Spec, tree
-from metaloop.errors import UserError
+from metaloop.errors import Incompatible, UserError
 from metaloop.tasks import AnyTaskFamily
 from pydantic import Field
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.func import grad, vmap
 
 from metaloop_double_descent.feature_descent import lifetime
 from metaloop_double_descent.features import Inputs, accepted, problem, standardised
-from metaloop_double_descent.grid import Factors, Point
+from metaloop_double_descent.grid import Factors, GridSpec, Point
 from metaloop_double_descent.images import NoisyImages
 from metaloop_double_descent.random_features import judged
 
@@ -67,8 +67,10 @@ class TwoLayer(Learner[dict[str, Tensor], Any, Training]):
         return cls(steps=2, batch=3, optimizer="momentum", norm="layer", width=5, factors=factors, data=data)
 
     def check(self, spec: Spec) -> None:
-        """Accept a grid, or episodes of real targets."""
+        """Accept a grid without factors of random features, or episodes of real targets."""
         accepted(type(self).__name__, spec, self.data)
+        if isinstance(spec, GridSpec) and spec.of_features:
+            raise Incompatible(f"{type(self).__name__} has no start and no centre, which rows of this GridSpec have")
 
     def lifetime(self, tasks: Point | Episode) -> int | Tensor:
         """`steps`, or as many as a row's `steps` factor allows."""
