@@ -1,4 +1,4 @@
-"""Parts of all installed plugins fit or are refused at building; `nox -s cross` runs all that fits."""
+"""Parts of all installed plugins fit or are refused at building; each runs once here, all that fits in nox -s cross."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from metaloop.specs import Spec
-from metaloop.testing.compositions import Examples
+from metaloop.testing.compositions import Examples, try_all
+from metaloop.testing.matrix import named
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,13 @@ def test_what_does_not_fit_is_refused_at_building_for_a_reason_that_names_what_d
         else:  # the reason names both
             both = (type(examples.learners[one]).__name__, type(examples.meta_optimizers[other]).__name__)
             assert all(name in why for name in both), (one, other, why)
+
+
+def test_every_part_that_fits_another_takes_two_steps_and_resumes(examples: Examples) -> None:
+    tried = try_all(examples, examples.fits.each_part_once())
+    assert not {named(each.composition): each.fault for each in tried if each.fault is not None}
+    parts = {part for each in tried for part in each.composition}
+    assert {id for pair in examples.fits.inner for id in pair} <= parts
 
 
 def _words(spec: type[Spec]) -> Iterator[str]:
