@@ -143,7 +143,7 @@ def _times(matrix: Tensor, columns: Tensor) -> Tensor:
     """`[row, m, outputs]`: the matrix `[m, k]` times the columns `[row, k, outputs]`, side by side in one product."""
     rows, k, outputs = columns.shape
     product = matrix @ columns.movedim(0, 1).reshape(k, rows * outputs)
-    return product.unflatten(1, (rows, outputs)).movedim(1, 0)
+    return product.reshape(-1, rows, outputs).movedim(1, 0)
 
 
 def designs(points: Point, support_x: Tensor, which_data: Tensor) -> Iterator[Design]:
