@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from metaloop import Experiment
 from metaloop_basics.learners.maml import Maml
@@ -9,7 +10,6 @@ from metaloop_basics.learners.ridge import Ridge
 from metaloop_basics.meta_optimizers.gradient import Gradient
 from metaloop_basics.models import Mlp
 from metaloop_basics.tasks.regression import Sinusoid
-from metaloop_deep_ga.ga import DeepGA
 from metaloop_groove.a2c import A2C
 from metaloop_groove.buffer import Buffer, LevelBuffer
 from metaloop_groove.scores import AlgorithmicRegret, Reported
@@ -70,6 +70,7 @@ def test_levels_may_be_ranked_by_any_learners_loss() -> None:
 
 def test_a_genetic_algorithm_meets_the_poles_on_which_a2c_beats_its_champion() -> None:
     """`deep-ga` under the curriculum: policies that do not adapt, on poles of different gravity."""
+    ga = pytest.importorskip("metaloop_deep_ga.ga")
     poles = Environments(
         env=CartPole(max_steps=60),
         vary=(Range(name="gravity", low=2.0, high=40.0), Range(name="half_length", low=0.1, high=1.0)),
@@ -78,7 +79,7 @@ def test_a_genetic_algorithm_meets_the_poles_on_which_a2c_beats_its_champion() -
     experiment = Experiment(
         tasks=LevelBuffer(tasks=poles, score=AlgorithmicRegret(antagonist=a2c), slots=48),
         learner=Episodic(model=Mlp(widths=(8,), activation="tanh")),
-        meta_optimizer=DeepGA(population=12, parents=4, sigma=0.3, validations=0),
+        meta_optimizer=ga.DeepGA(population=12, parents=4, sigma=0.3, validations=0),
         steps=4,
         task_batch=8,
     )

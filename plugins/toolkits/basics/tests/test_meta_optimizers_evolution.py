@@ -144,6 +144,8 @@ def test_a_task_of_its_own_for_each_candidate() -> None:
     assert tasks.spent.evaluations == 2 * 4000  # the exact gradient, and one life of each candidate
     with pytest.raises(UserError, match="set population=8"):
         estimate(meta, start(), objective(Distance(), n=8))
+    with pytest.raises(UserError, match="exclude each other"):
+        EvolutionStrategy(task_per_pair=True, task_per_candidate=True)
 
 
 def test_object_tasks_and_their_words() -> None:

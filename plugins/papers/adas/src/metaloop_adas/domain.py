@@ -53,17 +53,17 @@ class Domain:
     @property
     def primitives(self) -> Sequence[str]:
         """Names of the steps that programs are made of."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement primitives")
 
     @property
     def fields(self) -> Sequence[int]:
         """The expert of each primitive."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement fields")
 
     @cached_property
     def programs(self) -> Ints:
         """`[program, step]`: primitives, -1 for no step."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement programs")
 
     @cached_property
     def texts(self) -> list[str]:
@@ -100,15 +100,15 @@ class Domain:
 
         Rules are kept apart: no composition of steps is in two splits.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement draw")
 
     def build(self, tasks: Sequence[Task]) -> list[Table]:
         """The tables of some tasks, computed in one batch."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement build")
 
     def says(self, table: Table, program: int) -> Any:
         """A program's answer as a JSON value; None where it is undefined."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement says")
 
     @cached_property
     def _kept(self) -> OrderedDict[str, Table]:

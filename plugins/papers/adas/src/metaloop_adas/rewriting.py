@@ -35,19 +35,19 @@ class Rewriting(Domain):
     @property
     def steps(self) -> dict[str, tuple[str, Step]]:
         """Every primitive by name: its expert, and what it does to a batch."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement steps")
 
     def inputs(self, rng: np.random.Generator, n: int) -> Batch:
         """Random inputs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement inputs")
 
     def value(self, cells: Cells, size: Ints) -> Any:
         """One grid as a JSON value."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement value")
 
     def batch(self, values: Sequence[Any]) -> Batch:
         """JSON values as grids."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement batch")
 
     @cached_property
     def primitives(self) -> tuple[str, ...]:

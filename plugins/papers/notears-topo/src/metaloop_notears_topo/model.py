@@ -35,27 +35,27 @@ class Model(Component):
 
     def begin(self, x: Tensor, order: Tensor, keys: Key) -> Any:
         """The fit to data `[task, row, node]` in an order `[task, place]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement begin")
 
     def score(self, fit: Any, order: Tensor) -> Tensor:
         """Q at the fit, `[task]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement score")
 
     def weights(self, fit: Any, order: Tensor) -> Tensor:
         """W, or what stands for it, `[task, node, node]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement weights")
 
     def slope(self, x: Tensor, fit: Any, order: Tensor) -> Tensor:
         """`|[grad Q]_ij|` of edges i -> j, `[task, node i, node j]`; for a penalty the smallest subgradient."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement slope")
 
     def trial(self, x: Tensor, fit: Any, order: Tensor, swaps: Swaps, how: How) -> tuple[Tensor, Any]:
         """How much lower Q would be after each swap alone, `[task, candidate]`, and what `accept` needs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement trial")
 
     def accept(self, fit: Any, trial: Any, chosen: Tensor) -> Any:
         """The fit after the swaps in `chosen` `[task, candidate]`, whose intervals are disjoint."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement accept")
 
 
 class LeastSquares(Model):
@@ -202,7 +202,7 @@ class NodeModel(Model):
 
     def start(self, nodes: int, keys: Key) -> dict[str, Tensor]:
         """First parameters, `[task, node, ...]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement start")
 
     def solve(
         self, x: Tensor, task: Tensor, node: Tensor, parents: Tensor, params: dict[str, Tensor]
@@ -216,7 +216,7 @@ class NodeModel(Model):
             parents: who may be used `[fit, node]`, 0 or 1.
             params: where to begin, `[fit, ...]` each.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement solve")
 
     def begin(self, x: Tensor, order: Tensor, keys: Key) -> Fit:
         """Every node on its predecessors."""

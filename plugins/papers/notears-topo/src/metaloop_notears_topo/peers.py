@@ -65,7 +65,7 @@ class Peer(Finder):
 
     def solve(self, x: Array, seed: int) -> Array:
         """Weights `[node, node]` of data `[row, node]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement solve")
 
     def begin(self, theta: Any, tasks: DataSet, keys: Key) -> Found:
         """Solve every data set, one after the other."""

@@ -12,7 +12,7 @@ from metaloop.learner import AnyLearner, from_rows, to_rows
 from metaloop.meta_optimizer import MetaOptimizer, needs_tensors
 from metaloop.objective import Objective
 from metaloop.outcome import Carry, Measure, Outcome
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from metaloop_basics.meta_optimizers.descent import Descent, DescentState, Theta
 from metaloop_basics.meta_optimizers.gradient import needs_steps
@@ -50,6 +50,17 @@ class EvolutionStrategy(Descent[DescentState]):
         "without antithetic task sampling",
     )
     chunk: int | None = Field(default=None, ge=1, description="candidates at a time, where memory is short")
+
+    @model_validator(mode="after")
+    def _one_sampling(self) -> Self:
+        """Refuse both ways to give out tasks at once.
+
+        Raises:
+            UserError: they exclude each other.
+        """
+        if self.task_per_pair and self.task_per_candidate:
+            raise UserError("task_per_pair and task_per_candidate exclude each other: set one of them to false")
+        return self
 
     @classmethod
     def example(cls) -> Self:
