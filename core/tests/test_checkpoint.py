@@ -330,7 +330,7 @@ def test_a_forged_skeleton_imports_and_runs_nothing(tmp_path: Path, monkeypatch:
         "collections:OrderedDict",
         "os",
     ):
-        for skeleton in ({"named": name, "fields": fields}, {"component": name, "fields": {}}):
+        for skeleton in ({"named": name, "fields": fields}, {"component": name, "json": "{}"}):
             forge(path, skeleton)
             with pytest.raises(UserError, match=f"saved as {name}, which isn't loaded"):
                 checkpoint.read(path)
@@ -351,7 +351,7 @@ def test_a_forged_skeleton_imports_and_runs_nothing(tmp_path: Path, monkeypatch:
         {"dict": [[{"tensor": "000000 "}, 1]]},
         {"key": 5},
         {"named": 3, "fields": []},
-        {"component": 3, "fields": {}},
+        {"component": 3, "json": "{}"},
         {"tuple": {}},
     ],
 )
@@ -383,7 +383,7 @@ def test_a_class_that_is_not_loaded_or_has_changed_is_named(tmp_path: Path, monk
 def test_a_component_that_has_changed_is_named(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 0, {"world": World(gravity=3.0)})
     fields = {"component": World.component_id(), "gravity": "none", "walls": []}
-    forge(path, {"dict": [["world", {"component": World.component_id(), "fields": fields}]]})
+    forge(path, {"dict": [["world", {"component": World.component_id(), "json": json.dumps(fields)}]]})
     with pytest.raises(UserError, match=r"world was saved as a .*World that this version doesn't take \(gravity"):
         checkpoint.read(path)
 
@@ -401,3 +401,8 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, -1, {})
     with pytest.raises(ValueError, match="keep >= 1"):
         checkpoint.save(tmp_path, 1, {}, keep=0)
+
+
+def test_a_component_may_hold_infinity(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 0, {"world": World(gravity=math.inf)})
+    assert loaded(tmp_path)[1] == {"world": World(gravity=math.inf)}

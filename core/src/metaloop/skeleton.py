@@ -163,7 +163,7 @@ class _Encoder:
         if _is_named_tuple(kind):
             return self._named_tuple(value, path)
         if isinstance(value, Component):
-            return {"component": self._class_of(value, path, _is_component), "fields": value.model_dump(mode="json")}
+            return {"component": self._class_of(value, path, _is_component), "json": value.model_dump_json()}
         if is_live(value):
             return self._object(value, path)
         return self._refuse(path, value, _HOLDS)
@@ -262,8 +262,8 @@ class _Decoder:
                 return OrderedDict(self._dict(pairs, path, device))
             case {"named": str(name), "fields": list(pairs)}:
                 return self._named_tuple(name, pairs, path, device)
-            case {"component": str(name), "fields": dict(fields)}:
-                return self._component(name, fields, path)
+            case {"component": str(name), "json": str(text)}:
+                return self._component(name, text, path)
             case {"tensor": str()}:
                 return self._tensor(node, path, device)
             case {"key": {"tensor": str()} as inner}:
@@ -303,10 +303,10 @@ class _Decoder:
             )
         return tuple.__new__(kind, values.values())
 
-    def _component(self, name: str, fields: dict[str, Any], path: str) -> Component:
+    def _component(self, name: str, text: str, path: str) -> Component:
         kind = self._class(name, path, _is_component)
         try:
-            component: Component = kind.model_validate(fields)
+            component: Component = kind.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "its fields"

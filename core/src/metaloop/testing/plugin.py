@@ -20,7 +20,8 @@ from metaloop.component import Component
 from metaloop.errors import PluginError, UserError
 from metaloop.experiment import Experiment
 from metaloop.manifest import ENTRY_POINT_GROUP, Job, Part, Plugin
-from metaloop.pipeline import Pipeline, Stages
+from metaloop.overrides import override
+from metaloop.pipeline import Pipeline
 from metaloop.testing import components
 from metaloop.testing.compare import expect
 from metaloop.testing.model import Case, CheckResult, OnFail, Suite, run
@@ -164,38 +165,24 @@ def _builds(job: Job, profile: str) -> None:
     _built(job, profile)
 
 
-def _built(job: Job, profile: str) -> Component:
+def _built(job: Job, profile: str) -> Experiment | Pipeline:
     make = plugins.load(job.target)
     expect(callable(make), f"{job.target} is not a function")
     assert callable(make)
     built = make(profile)
     right = isinstance(built, Experiment | Pipeline)
     expect(right, f"{job.target} gives a {type(built).__name__}, not an Experiment or a Pipeline")
-    assert isinstance(built, Component)
+    assert isinstance(built, Experiment | Pipeline)
     return built
 
 
 def _builds_dry(job: Job) -> None:
     """The last profile is the largest, usually `gpu`."""
     built = _built(job, "gpu" if "gpu" in job.profiles else job.profiles[-1])
-    for path, value in job.dry:
-        try:
-            built = _changed(built, path.split("."), value)
-        except (UserError, ValueError) as error:
-            raise AssertionError(f"the dry override {path}={value!r} does not fit: {error}") from error
-
-
-def _changed(whole: Any, path: list[str], value: Any) -> Any:
-    """A component, or named stages, with the value at a path replaced and everything validated anew."""
-    if not path:
-        return value
-    name, rest = path[0], path[1:]
-    if isinstance(whole, Component):
-        inner = _changed(getattr(whole, name), rest, value) if rest and name in type(whole).model_fields else value
-        return whole.but(**{name: inner})
-    if isinstance(whole, Stages) and name in whole:
-        return Stages({**whole, name: _changed(whole[name], rest, value)})
-    raise UserError(f"there is nothing called {name!r}")
+    try:
+        override(built, job.dry)
+    except UserError as error:
+        raise AssertionError(f"the dry overrides do not fit: {error}") from error
 
 
 def _example_passes(part: Part, name: str) -> None:

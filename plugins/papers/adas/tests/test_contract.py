@@ -25,7 +25,7 @@ def test_agents(check: Callable[[], None]) -> None:
 @testing.parametrize(
     ArchiveSearch.example().but(seeds=("Chain of thought", "Self-refine")),
     learner=AgentSystem.example(),
-    tasks=Puzzles(count=16),
+    tasks=Puzzles(count=40),
     outer_steps=2,
 )
 def test_the_search(check: Callable[[], None]) -> None:
