@@ -45,7 +45,7 @@ class Compare(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         ran.append(context.name)
-        one, two = context.results[self.first], context.results[self.second]
+        one, two = context.earlier(self.first), context.earlier(self.second)
         return {"difference": one.summary["fitness"] - two.summary["fitness"], "steps": one.progress.step}
 
 
@@ -95,6 +95,12 @@ def test_stages_see_earlier_results_in_order() -> None:
     assert result.summary["one"] == result["one"].summary
     assert [run.name for run in result.run.children()] == ["one", "two", "compare", "later"]
     assert {run.status for run in [result.run, *result.run.children()]} == {"finished"}
+
+
+def test_a_stage_that_asks_for_no_earlier_experiment_is_told_which_there_are() -> None:
+    wrong = Pipeline(stages={"one": climb(), "compare": Compare(second="twoo")}, device="cpu")
+    with pytest.raises(UserError, match="compare: 'twoo' is no experiment before this stage; there are: one$"):
+        wrong.run(quiet=True)
 
 
 def test_the_pipelines_seed_and_device_hold_for_every_stage() -> None:

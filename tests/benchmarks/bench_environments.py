@@ -7,19 +7,17 @@ each way has its best batch size, found first. gymnax runs in a process of its o
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
 import torch
-from common import Comparison, arguments, compare, report
+from common import Answering, Comparison, arguments, compare, report
 from metaloop import Key
 from metaloop_rl.adapters import GymnasiumVectorEnv
 from metaloop_rl.envs.acrobot import Acrobot
@@ -99,33 +97,12 @@ class Vector:
             self.envs.step(self.actions[t % 8])
 
 
-class Gymnax:
+class Gymnax(Answering):
     """gymnax in another interpreter."""
 
     def __init__(self, python: str, name: str, threads: int, n: int, count: int) -> None:
-        script = str(Path(__file__).with_name("gymnax_peer.py"))
-        command = [python, script, name, str(n), str(max(1, count // n)), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.version = self._answer()
-        self.n, self.calls = n, 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{self.calls}\n")
-        self.process.stdin.flush()
-        self._answer()
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        if not line:
-            raise SystemExit("gymnax's process ended: see its message above")
-        return line
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
+        super().__init__(python, "gymnax_peer.py", name, n, max(1, count // n), threads)
+        self.n = n
 
 
 Way = Tensors | Vector | Gymnax

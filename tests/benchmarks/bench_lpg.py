@@ -9,11 +9,9 @@ long, and so are ours here. Both judge agents by episodes as they do in training
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import Any, Literal
 
-from common import Comparison, arguments, compare, report
+from common import Answering, Comparison, arguments, compare, report
 from metaloop import Experiment
 from metaloop.experiment import Progress
 from metaloop_basics.meta_optimizers.evolution import EvolutionStrategy
@@ -53,30 +51,6 @@ class Ours:
         self.progress = self.experiment.advance(self.progress)
 
 
-class Peer:
-    """Meta-steps of the original in another interpreter."""
-
-    def __init__(self, python: str, folder: str, *settings: object) -> None:
-        script = str(Path(__file__).with_name("groove_peer.py"))
-        command = [python, script, folder, *map(str, settings)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.version, self.calls = self._answer(), 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{self.calls}\n")
-        self.process.stdin.flush()
-        self._answer()
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        if not line:
-            raise SystemExit("GROOVE's process ended: see its message above")
-        return line
-
-
 def environment_steps(how: How, agents: int, workers: int) -> int:
     """Of one meta-step, judging left out."""
     return SEGMENT * workers * agents * ((WINDOW + 1) if how == "gradient" else 2 * LIFETIME)
@@ -99,12 +73,14 @@ def main() -> None:
         name = f"{how}: {agents} agents, {workers} workers, {hidden} units"
         peer = None
         if given.groove:
-            peer = Peer(given.groove, given.repository, agents, workers, hidden, given.threads, how)
+            peer = Answering(
+                given.groove, "groove_peer.py", given.repository, agents, workers, hidden, given.threads, how
+            )
             facts[f"{how}, peer"] = peer.version
         other = ("GROOVE (JAX)", peer) if peer else ("metaloop again", ours)
         row = compare(name, ("metaloop", ours), other, rounds=given.rounds, warmup=1)
         if peer:
-            peer.process.communicate()
+            peer.close()
         rows.append(row)
         facts[f"{how}: steps/s, metaloop"] = round(1e3 * count / row.first_ms)
         facts[f"{how}: steps/s, {row.second}"] = round(1e3 * count / row.second_ms)

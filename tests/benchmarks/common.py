@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -111,6 +112,36 @@ def arguments(description: str, more: Mapping[str, str] | None = None, *, rounds
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
     return parsed
+
+
+class Answering:
+    """A script in another interpreter that says what it is, then answers each line with one line: a peer of its own."""
+
+    def __init__(self, python: str, script: str, *words: object) -> None:
+        path = Path(__file__).with_name(script)
+        self._name = script
+        self._process = subprocess.Popen(
+            [python, str(path), *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.version, self._calls = self._answer(), 0
+
+    def __call__(self) -> None:
+        self._calls += 1
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{self._calls}\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise SystemExit(f"{self._name} ended: see its message above")
+        return line
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
 
 def report(title: str, comparisons: Sequence[Comparison], facts: dict[str, Any], given: argparse.Namespace) -> None:

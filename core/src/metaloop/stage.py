@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from metaloop.component import Component
+from metaloop.errors import UserError
 from metaloop.hooks import Hooks
 from metaloop.key import Key
 from metaloop.show import Bar
@@ -46,6 +47,20 @@ class Context:
     def key(self) -> Key:
         """The stage's own randomness."""
         return Key.of(self.seed, self.device).fold("stage", self.name)
+
+    def earlier(self, name: str) -> Result:
+        """An earlier stage's result, if it was an experiment.
+
+        Raises:
+            UserError: it was not, or there is no such stage.
+        """
+        from metaloop.result import Result
+
+        result = self.results.get(name)
+        if not isinstance(result, Result):
+            known = ", ".join(key for key, value in self.results.items() if isinstance(value, Result)) or "none"
+            raise UserError(f"{self.name}: {name!r} is no experiment before this stage; there are: {known}")
+        return result
 
     def artifact(self, name: str, write: Callable[[Path], object]) -> Path:
         """Have `write(path)` make a file of the pipeline's run (a picture, a table), and tell trackers about it."""

@@ -30,7 +30,7 @@ from metaloop_gpicl.analysis import (
 from metaloop_gpicl.incontext import InContextLearner, parameters
 from metaloop_gpicl.peers import Model, nearest
 from metaloop_gpicl.projection import BiasedTasks, RandomProjectionTasks
-from metaloop_gpicl.stages import cell, earlier
+from metaloop_gpicl.stages import cell
 from metaloop_gpicl.transformer import InContextTransformer
 
 EVERY = 20
@@ -206,7 +206,7 @@ class Formats(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Both formats' accuracies, a table and a picture."""
-        results = {"causal": earlier(context, self.causal), "set": earlier(context, self.set)}
+        results = {"causal": context.earlier(self.causal), "set": context.earlier(self.set)}
         new = unseen(results["causal"].experiment.tasks)
         places: dict[str, tuple[list[int], list[float]]] = {}
         with results["causal"].experiment.scope():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metaloop import Context, Result, Stage, UserError
+from metaloop import Context, Result, Stage
 from pydantic import Field
 from rich.table import Table
 
@@ -42,7 +42,7 @@ class LearningCurves(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Curves, what kind of algorithm was learned, a closing table and pictures."""
-        results = {name: earlier(context, name) for name in self.trained}
+        results = {name: context.earlier(name) for name in self.trained}
         first = results[self.trained[0]].experiment
         seen, new = plain(first.tasks), unseen(first.tasks)
         sizes, chance = sizes_of(new), 1 / new.ways
@@ -80,19 +80,6 @@ class LearningCurves(Stage):
         if found:
             figure = pictures.lines(found, "training steps", "accuracy on unseen tasks", level=(chance, "chance"))
             context.artifact("training.png", pictures.save(figure))
-
-
-def earlier(context: Context, name: str) -> Result:
-    """An earlier stage's result, if it was an experiment.
-
-    Raises:
-        UserError: it was not, or there is no such stage.
-    """
-    result = context.results.get(name)
-    if not isinstance(result, Result):
-        known = ", ".join(key for key, value in context.results.items() if isinstance(value, Result)) or "none"
-        raise UserError(f"{context.name}.trained: {name!r} is no experiment before this stage; there are: {known}")
-    return result
 
 
 def _table(curves: Mapping[str, Mapping[str, Sequence[Estimate]]], shots: int, learned: str) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from metaloop import Context, Result, Stage, UserError
+from metaloop import Context, Result, Stage
 from metaloop.tasks import AnyTaskFamily
 from pydantic import Field
 from rich.table import Table
@@ -15,19 +15,6 @@ from torch import Tensor
 from metaloop_groove import pictures
 from metaloop_groove.a2c import A2C
 from metaloop_groove.heldout import BAR, HeldOut, held_out, returns
-
-
-def earlier(context: Context, name: str) -> Result:
-    """An earlier stage's result, if it was an experiment.
-
-    Raises:
-        UserError: it was not, or there is no such stage.
-    """
-    result = context.results.get(name)
-    if not isinstance(result, Result):
-        known = ", ".join(key for key, value in context.results.items() if isinstance(value, Result)) or "none"
-        raise UserError(f"{context.name}: {name!r} is no experiment before this stage; there are: {known}")
-    return result
 
 
 class Standing(Stage):
@@ -49,7 +36,7 @@ class Standing(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Shares on each level, a table and two pictures."""
-        results = {name: earlier(context, name) for name in self.rules}
+        results = {name: context.earlier(name) for name in self.rules}
         known = held_out(self.levels, self.n, self.a2c, context.key)
         found: dict[str, Tensor] = {}
         for name in context.track(results, "held-out levels"):

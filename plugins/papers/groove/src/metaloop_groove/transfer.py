@@ -17,7 +17,6 @@ from rich.table import Table
 
 from metaloop_groove.a2c import A2C
 from metaloop_groove.minatar import MinAtar
-from metaloop_groove.stages import earlier
 
 NETWORK = OrthogonalMlp(widths=(64, 64), head_gain=0.01)
 
@@ -46,7 +45,7 @@ class Transfer(Stage):
         common |= {"episodes": self.episodes}
         players: dict[str, tuple[AnyLearner, Any]] = {}
         for name in self.rules:
-            result = earlier(context, name)
+            result = context.earlier(name)
             if not isinstance(result.experiment.learner, Lpg):
                 raise UserError(f"{context.name}.rules: {name!r} meta-trained no rule of rl/lpg")
             players[name] = result.experiment.learner.but(**common), result.theta

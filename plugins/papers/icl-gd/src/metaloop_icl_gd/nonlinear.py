@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metaloop_icl_gd import pictures
 from metaloop_icl_gd.analysis import Model, zero
-from metaloop_icl_gd.stages import aligned, earlier
+from metaloop_icl_gd.stages import aligned
 
 
 class Nonlinear(Stage):
@@ -29,7 +29,7 @@ class Nonlinear(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Losses and how alike the first two are, with a table and a picture of what they predict."""
-        results = {name: earlier(context, name) for name in self.trained}
+        results = {name: context.earlier(name) for name in self.trained}
         first = results[self.trained[0]].experiment
         family = first.tasks
         if not isinstance(family, Sinusoid):

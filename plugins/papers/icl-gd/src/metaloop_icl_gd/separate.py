@@ -13,7 +13,7 @@ from rich.table import Table
 
 from metaloop_icl_gd import pictures
 from metaloop_icl_gd.analysis import Model, best_descent, zero
-from metaloop_icl_gd.stages import GD, aligned, earlier
+from metaloop_icl_gd.stages import GD, aligned
 from metaloop_icl_gd.transformer import LSATransformer
 
 COPIES = ("copy_own", "copy_next", "copy_others")
@@ -27,7 +27,7 @@ class CopyThenDescend(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Losses, alignment and copying over training, with a table and a picture."""
-        result = earlier(context, self.trained)
+        result = context.earlier(self.trained)
         learner, family = result.experiment.learner, result.experiment.tasks
         if not (isinstance(learner, LSATransformer) and learner.tokens == "separate"):
             raise UserError(f"{context.name}: looks at an icl-gd/lsa learner with tokens=separate")

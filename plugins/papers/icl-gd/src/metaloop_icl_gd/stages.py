@@ -35,7 +35,7 @@ class Alignment(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """Losses, alignment and shifted laws, for a single layer its weights and iterations; a table and pictures."""
-        result = earlier(context, self.trained)
+        result = context.earlier(self.trained)
         learner, family = result.experiment.learner, result.experiment.tasks
         if not (isinstance(learner, LSATransformer) and isinstance(family, LinearRegression)):
             raise UserError(f"{context.name}: compares an icl-gd/lsa learner on basics/linear-regression tasks")
@@ -96,21 +96,8 @@ class Alignment(Stage):
             context.artifact(f"{context.name}/training.png", pictures.save(figure))
 
 
-def earlier(context: Context, name: str) -> Result:
-    """An earlier stage's result, if it was an experiment.
-
-    Raises:
-        UserError: it was not, or there is no such stage.
-    """
-    result = context.results.get(name)
-    if not isinstance(result, Result):
-        known = ", ".join(key for key, value in context.results.items() if isinstance(value, Result)) or "none"
-        raise UserError(f"{context.name}.trained: {name!r} is no experiment before this stage; there are: {known}")
-    return result
-
-
 def _descent(context: Context, name: str) -> Model:
-    result = earlier(context, name)
+    result = context.earlier(name)
     if not isinstance(result.experiment.learner, GDPlusPlus):
         raise UserError(f"{context.name}.descent: stage {name!r} trained no icl-gd/gd-plus-plus")
     return Model(result.experiment.learner, result.theta)

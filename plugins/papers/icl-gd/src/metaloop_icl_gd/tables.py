@@ -21,7 +21,7 @@ from torch import Tensor
 from metaloop_icl_gd import pictures
 from metaloop_icl_gd.analysis import Model, best_descent
 from metaloop_icl_gd.regression import squared_error
-from metaloop_icl_gd.stages import earlier, stalled
+from metaloop_icl_gd.stages import stalled
 from metaloop_icl_gd.transformer import LSATransformer
 
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-6, 7))
@@ -65,7 +65,7 @@ class RealTables(Stage):
 
     def run(self, context: Context) -> Mapping[str, Any]:
         """One row of errors per table and model, a table and a picture."""
-        experiment = earlier(context, self.trained).experiment
+        experiment = context.earlier(self.trained).experiment
         law = experiment.tasks
         if not (isinstance(law, LinearRegression) and isinstance(experiment.learner, LSATransformer)):
             raise UserError(f"{context.name}: needs an icl-gd/lsa learner trained on basics/linear-regression tasks")
@@ -114,7 +114,7 @@ class RealTables(Stage):
 
     def _layer(self, context: Context, law: LinearRegression, tasks: Episode, descent: Model) -> Model:
         """The trained layer, or for another width one that is trained here."""
-        result = earlier(context, self.trained)
+        result = context.earlier(self.trained)
         if result.experiment.tasks != law:
             result = context.experiment(f"layer-{law.inputs}", for_width(result.experiment, law))
         layer = Model(result.experiment.learner, result.theta)
