@@ -27,6 +27,10 @@ class Curves(NamedTuple):
     """`[task]`: Q of the true order; NaN where it is not known."""
 
 
+COLUMNS = 3
+"""Panels in a row."""
+
+
 def recovered(graphs: Mapping[str, Tensor], true: Tensor | None, names: Sequence[str] | None = None) -> Figure:
     """Weights `[node, node]` of found graphs beside the true ones, nodes in the true order or the table's."""
     shown = ({} if true is None else {"true": true}) | dict(graphs)
@@ -52,12 +56,16 @@ def scores(panels: Mapping[str, Mapping[str, Curves]]) -> Figure:
 
     Where the true order is not known, Q itself.
     """
-    figure = Figure(figsize=(0.6 + 3.7 * len(panels), 3.6), layout="constrained")
-    for axes, (title, solvers) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    rows, columns = -(-len(panels) // COLUMNS), min(len(panels), COLUMNS)
+    figure = Figure(figsize=(0.6 + 3.7 * columns, 3.4 * rows), layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in places[len(panels) :]:
+        unused.set_axis_off()
+    for axes, (title, solvers) in zip(places, panels.items(), strict=False):
         known = all(bool(curves.reference.isfinite().all()) for curves in solvers.values())
         for colour, (name, curves) in zip((f"C{i}" for i in range(10)), solvers.items(), strict=False):
-            rows = (curves.trace / curves.reference[:, None] if known else curves.trace).cpu().numpy()
-            for i, row in enumerate(rows):
+            traces = (curves.trace / curves.reference[:, None] if known else curves.trace).cpu().numpy()
+            for i, row in enumerate(traces):
                 row = row[np.isfinite(row)]
                 axes.plot(row, color=colour, alpha=0.5, linewidth=1.0, label=name if i == 0 else None)
                 axes.plot(len(row) - 1, row[-1], ".", color=colour, markersize=5)
@@ -66,7 +74,7 @@ def scores(panels: Mapping[str, Mapping[str, Curves]]) -> Figure:
             axes.set_yscale("log")
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("round of swaps")
+        axes.set_ylabel("Q / Q of the true order" if known else "Q")
         axes.grid(alpha=0.25)
-    figure.axes[0].set_ylabel("score Q / Q of the true order" if known else "score Q")
-    figure.axes[0].legend(fontsize=7)
+        axes.legend(fontsize=7)
     return figure
