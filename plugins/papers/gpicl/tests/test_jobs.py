@@ -42,7 +42,7 @@ def test_one_step_at_the_papers_shapes(name: str, tmp_path: Path) -> None:
 
 
 def test_the_papers_settings() -> None:
-    train = jobs.curves("gpu").stages["train"]
+    train = jobs.curves("gpu").stages["gpicl"]
     learner, tasks = train.learner, train.tasks
     assert (learner.format, learner.width, learner.layers, learner.heads) == ("causal", 512, 4, 8)
     assert (tasks.ways, tasks.shots + tasks.queries, tasks.n_tasks) == (10, 100, 2**16)
@@ -86,7 +86,7 @@ def test_stages_say_what_they_need(tmp_path: Path) -> None:
     lines = Experiment(tasks=LinearRegression(), learner=Ridge(), steps=1, task_batch=2)
     base = jobs.training(1, task_batch=2)
     refused: list[tuple[Any, str]] = [
-        (LearningCurves(), "'train' is no experiment"),
+        (LearningCurves(), "'gpicl' is no experiment"),
         (Transition(base=lines), "must train a gpicl/transformer"),
         (Ladder(base=base, learners=(Ridge(ways=5),)), "Ridge is no learner of gpicl"),
         (Plateau(base=base.but(tasks=BiasedTasks())), "without bias"),

@@ -70,7 +70,7 @@ def curves(profile: str = "cpu") -> Pipeline:
         "maml": train(learner=Maml(steps=5, inner_lr=MAML_RATE, model=body), meta_optimizer=adam()),
         "protonet": train(learner=ProtoNet(ways=ways, model=body), meta_optimizer=adam()),
     }
-    return Pipeline(name="gpicl", stages={"train": first, **peers, "curves": LearningCurves(trained=("train", *peers))})
+    return Pipeline(name="gpicl", stages={"gpicl": first, **peers, "curves": LearningCurves(trained=("gpicl", *peers))})
 
 
 MAML_RATE = 0.01

@@ -14,7 +14,7 @@ from metaloop_gpicl.analysis import Estimate
 Save = Callable[[Path], object]
 Line = tuple[Sequence[float], Sequence[float]]
 STYLE: Mapping[str, Mapping[str, Any]] = {
-    "train": {"color": "#d1495b", "linewidth": 2.2, "marker": "o", "markersize": 4},
+    "gpicl": {"color": "#d1495b", "linewidth": 2.2, "marker": "o", "markersize": 4},
     "nearest neighbour": {"color": "#3d3d3d", "linestyle": "--"},
     "logistic regression": {"color": "#30638e", "linestyle": "--"},
     "MLP from scratch": {"color": "#00798c", "linestyle": "--"},
@@ -81,18 +81,17 @@ def transition(found: Mapping[str, Mapping[str, Line]], chance: float) -> Figure
 
 def ladder(rows: Sequence[Mapping[str, Any]], chance: float) -> Figure:
     """Accuracy against the size of the state, and against the number of parameters."""
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name in zip(panels, ("state", "parameters"), strict=True):
         for row in rows:
-            axes.plot(row[name], row["unseen"]["mean"], "o")
-            axes.annotate(
-                row["name"], (row[name], row["unseen"]["mean"]), fontsize=8, xytext=(4, 4), textcoords="offset points"
-            )
-        axes.axhline(chance, color="#bbbbbb", linewidth=0.8)
+            axes.plot(row[name], row["unseen"]["mean"], "o", label=row["name"])
+        axes.axhline(chance, color="#888888", linestyle=":", label="chance")
         axes.set_xscale("log")
-        axes.margins(x=0.2, y=0.1)
-        _label(axes, "numbers in the state" if name == "state" else name, "accuracy on unseen tasks")
+        axes.margins(x=0.1, y=0.1)
+        _label(axes, "numbers in the state" if name == "state" else name, "")
+    panels[0].set_ylabel("accuracy on unseen tasks")
+    panels[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
 

@@ -55,7 +55,7 @@ SPEC = Plugin(
             "gpicl",
             f"{_HERE}.jobs:curves",
             "accuracy against examples in context, on unseen tasks and data sets",
-            dry=(*_small("train", "maml", "protonet"), ("stages.curves.tasks", 4), ("stages.curves.fitted", 2)),
+            dry=(*_small("gpicl", "maml", "protonet"), ("stages.curves.tasks", 4), ("stages.curves.fitted", 2)),
         ),
         Job(
             "gpicl/causal",

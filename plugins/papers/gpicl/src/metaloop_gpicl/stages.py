@@ -34,7 +34,7 @@ class LearningCurves(Stage):
     """Trained learners and scikit-learn's on tasks from images and data sets that no learner has seen."""
 
     trained: tuple[str, ...] = Field(
-        default=("train",), min_length=1, description="earlier stages; the first one's tasks are judged on"
+        default=("gpicl",), min_length=1, description="earlier stages; the first one's tasks are judged on"
     )
     tasks: int = Field(default=500, ge=2, description="tasks of each kind")
     fitted: int = Field(default=60, ge=2, description="of these, on how many scikit-learn's classifiers are fitted")
