@@ -99,7 +99,7 @@ def test_stages_see_earlier_results_in_order() -> None:
 
 def test_a_stage_that_asks_for_no_earlier_experiment_is_told_which_there_are() -> None:
     wrong = Pipeline(stages={"one": climb(), "compare": Compare(second="twoo")}, device="cpu")
-    with pytest.raises(UserError, match="compare: 'twoo' is no experiment before this stage; there are: one$"):
+    with pytest.raises(UserError, match=r"compare: 'twoo' is no experiment before this stage; there are: one$"):
         wrong.run(quiet=True)
 
 
