@@ -23,7 +23,7 @@ def grids(profile: str = "cpu") -> Pipeline:
     """Grid puzzles: a search without a language model; `gpu`: ARC's files and chat models, as in the paper."""
     if profile == "gpu":
         return arc()
-    return _search("adas", Puzzles(), Puzzles(split="test", count=TEST), AgentSystem(repeats=3), ArchiveSearch(), 15)
+    return _search("adas", Puzzles(), Puzzles(split="test", count=TEST), AgentSystem(repeats=3), ArchiveSearch(), 25)
 
 
 def openai(profile: str = "cpu") -> Pipeline:

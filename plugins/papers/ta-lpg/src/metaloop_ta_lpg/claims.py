@@ -51,8 +51,9 @@ CLAIMS = (
     ),
     Claim(
         "C4",
-        "antithetic task sampling: two independent estimates of a generation's gradient agree better where pairs share "
-        "a task and are ranked within it than with a task for each candidate and ranks over all (cosine, first theta)",
+        "antithetic task sampling: independent estimates of a generation's gradient agree better where pairs share a "
+        "task and are ranked within it than with a task for each candidate and ranks over all (mean cosine of 4 "
+        "estimates, full: 12, first theta)",
         "method, antithetic task sampling",
         "stabilised training, higher performance",
         measures.signal,

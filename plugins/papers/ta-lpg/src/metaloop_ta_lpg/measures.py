@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -34,6 +35,8 @@ class Sizes(NamedTuple):
     levels: int = 16
     trainings: int = 16
     pairs: int = 16
+    estimates: int = 4
+    """Of one gradient."""
 
 
 class Trained(NamedTuple):
@@ -145,16 +148,19 @@ def estimate(
 
 
 def agreement(setting: Setting, sampling: Sampling) -> list[float]:
-    """Cosines of two independent estimates of each seed's gradient at a first theta."""
+    """Cosines of independent estimates of each seed's gradient at a first theta, mean over pairs of estimates."""
 
     def make() -> list[float]:
-        learner, pairs = small_rule("relative"), sizes(setting).pairs
+        learner, size = small_rule("relative"), sizes(setting)
         found = []
         for seed in setting.seeds:
-            own = key(setting, seed)
+            own, flat = key(setting, seed), []
             theta = learner.init(SMALL.spec, own.fold("theta"))
-            one, two = (estimate(sampling, pairs, learner, SMALL, theta, own.fold("half", i)) for i in range(2))
-            found.append(float(torch.cosine_similarity(one, two, dim=0)))
+            for i in range(size.estimates):
+                setting.progress(f"estimates, {sampling}, seed {seed}", i / size.estimates)
+                flat.append(estimate(sampling, size.pairs, learner, SMALL, theta, own.fold("estimate", i)))
+            unit = torch.nn.functional.normalize(torch.stack(flat), dim=1)  # [estimate, parameter]
+            found.append(float((unit @ unit.mT).tril(-1).sum()) / math.comb(size.estimates, 2))
         return found
 
     return setting.share(f"agreement {sampling}", make)
