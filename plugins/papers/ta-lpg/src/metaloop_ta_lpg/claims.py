@@ -7,7 +7,7 @@ from metaloop.claims import Claim, Greater, Identity, Less, Within
 from metaloop_ta_lpg import measures
 
 SCALE = (
-    "grid worlds 'small', lives of 5 to 30 updates, 16 pairs (full: 32), 40 generations (300), GRU of 16 units; the "
+    "grid worlds 'small', lives of 5 to 30 updates, 64 pairs, 20 generations (full: 100), GRU of 16 units; the "
     "paper: 512 pairs, 250 updates, 2500 generations, 256 units"
 )
 
@@ -21,6 +21,7 @@ CLAIMS = (
         measures.returns,
         Greater(0.0),
         seeds=3,
+        full_seeds=5,
         minutes=4.0,
         group="rules",
         note="Returns are not divided by a baseline's: both rules meet the same levels.",
@@ -34,6 +35,7 @@ CLAIMS = (
         measures.dynamicity,
         Greater(2.0, ratio=True),
         seeds=3,
+        full_seeds=5,
         minutes=2.0,
         group="rules",
     ),
@@ -46,30 +48,33 @@ CLAIMS = (
         measures.annealing,
         Less(0.0),
         seeds=3,
+        full_seeds=5,
         minutes=0.1,
         group="rules",
     ),
     Claim(
         "C4",
         "antithetic task sampling: independent estimates of a generation's gradient agree better where pairs share a "
-        "task and are ranked within it than with a task for each candidate and ranks over all (mean cosine of 4 "
-        "estimates, full: 12, first theta)",
+        "task and are ranked within it than with a task for each candidate and ranks over all (mean cosine of 3 "
+        "estimates, full: 10, first theta)",
         "method, antithetic task sampling",
         "stabilised training, higher performance",
         measures.signal,
         Greater(0.0),
         seeds=5,
+        full_seeds=5,
         minutes=1.0,
     ),
     Claim(
         "C5a",
         "TA-LPO beats LPO at the horizon that both were evolved for (mean return over a CartPole training of 8192 "
-        "steps, 16 pairs, 10 generations; full: 32 pairs, 60)",
+        "steps, 64 pairs, 5 generations; full: 20)",
         "LPO experiments",
         "TA-LPO above LPO",
         measures.drift_beside("lpo"),
         Greater(0.0),
         seeds=3,
+        full_seeds=5,
         minutes=2.0,
         group="drifts",
         note="The paper's tasks are Brax and MinAtar; this is CartPole.",
@@ -82,6 +87,7 @@ CLAIMS = (
         measures.drift_beside("ppo"),
         Greater(0.0),
         seeds=3,
+        full_seeds=5,
         minutes=0.2,
         group="drifts",
     ),
@@ -94,6 +100,7 @@ CLAIMS = (
         measures.drift_over_time,
         Greater(than=0.1),
         seeds=3,
+        full_seeds=5,
         minutes=0.1,
         group="drifts",
     ),
@@ -105,6 +112,7 @@ CLAIMS = (
         measures.identity,
         Identity(1.1e-4),
         seeds=3,
+        full_seeds=5,
         minutes=0.1,
     ),
     Claim(

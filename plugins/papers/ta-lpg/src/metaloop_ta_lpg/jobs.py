@@ -22,6 +22,9 @@ Sampling = Literal["antithetic", "independent"]
 
 SMALL = Environments(env=grid_family("small").but(view="index"), lifetimes=(5, 30))
 ALL = Environments(env=grid_family("all").but(view="index"), lifetimes=(10, 250))
+RATES: dict[TimeInputs, float] = {"off": 0.1, "relative": 0.05, "raw": 0.05}
+SIGMA = 0.2
+"""Of evolution with few generations; the paper has rates of 0.01 and a sigma of 0.1 for 2500."""
 POLES = Environments(env=CartPole(max_steps=200))
 
 
@@ -43,13 +46,13 @@ def small_rule(time_inputs: TimeInputs, **fields: Any) -> Lpg:
 
 
 def evolved(
-    time_inputs: TimeInputs, steps: int, sampling: Sampling = "antithetic", pairs: int = 16, **fields: Any
+    time_inputs: TimeInputs, steps: int, sampling: Sampling = "antithetic", pairs: int = 64, **fields: Any
 ) -> Experiment:
     """Meta-training by evolution over whole lives."""
     return Experiment(
         tasks=SMALL,
         learner=small_rule(time_inputs),
-        meta_optimizer=strategy(pairs, sampling, lr=0.05),
+        meta_optimizer=strategy(pairs, sampling, lr=RATES[time_inputs], sigma=SIGMA),
         task_batch=pairs if sampling == "antithetic" else 2 * pairs,
         steps=steps,
         **fields,
@@ -85,14 +88,14 @@ def schedules(profile: str = "cpu") -> Pipeline:
         }
         return Pipeline(name="ta-lpg", stages={**stages, "schedules": Schedules(lifetimes=(10, 50, 250, 1000), n=64)})
     stages = {
-        "ta-lpg": evolved("relative", 40),
-        "lpg": evolved("off", 40),
+        "ta-lpg": evolved("relative", 25),
+        "lpg": evolved("off", 25),
         "ta-lpg-gradient": by_gradient("relative", 120),
     }
     return Pipeline(name="ta-lpg", stages={**stages, "schedules": Schedules()})
 
 
-def drifting(time_inputs: Literal["off", "relative"], steps: int, pairs: int = 16, **fields: Any) -> Experiment:
+def drifting(time_inputs: Literal["off", "relative"], steps: int, pairs: int = 64, **fields: Any) -> Experiment:
     """Meta-training of a drift that begins from PPO's, on whole trainings."""
     drift = DriftObjective(time_inputs=time_inputs, width=32)
     learner = Lpo(drift=drift, copies=32, horizon=16, epochs=2, minibatches=2, lr=3e-3)
@@ -121,5 +124,5 @@ def lpo(profile: str = "cpu") -> Pipeline:
             for name, inputs in (("ta-lpo", "relative"), ("lpo", "off"))
         }
     else:
-        stages = {"ta-lpo": drifting("relative", 15), "lpo": drifting("off", 15)}
+        stages = {"ta-lpo": drifting("relative", 8), "lpo": drifting("off", 8)}
     return Pipeline(name="ta-lpg/lpo", stages={**stages, "drifts": Drifts()})

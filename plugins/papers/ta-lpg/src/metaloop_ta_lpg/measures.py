@@ -16,7 +16,7 @@ from metaloop_rl.models import Theta
 from metaloop_rl.tasks import Environments
 from torch import Tensor
 
-from metaloop_ta_lpg.jobs import POLES, SMALL, Sampling, by_gradient, drifting, evolved, small_rule, strategy
+from metaloop_ta_lpg.jobs import POLES, SIGMA, SMALL, Sampling, by_gradient, drifting, evolved, small_rule, strategy
 from metaloop_ta_lpg.lpo import Lpo
 from metaloop_ta_lpg.peers import ppo_returns
 from metaloop_ta_lpg.schedule import Schedule, follow
@@ -28,14 +28,14 @@ Rule = Literal["ta-lpg", "lpg", "ta-lpg-gradient"]
 class Sizes(NamedTuple):
     """What a measurement may spend."""
 
-    generations: int = 40
+    generations: int = 20
     windows: int = 120
-    drift_generations: int = 10
+    drift_generations: int = 5
     lifetimes: tuple[int, ...] = (5, 15, 30, 60)
     levels: int = 16
     trainings: int = 16
-    pairs: int = 16
-    estimates: int = 4
+    pairs: int = 64
+    estimates: int = 3
     """Of one gradient."""
 
 
@@ -46,7 +46,8 @@ class Trained(NamedTuple):
     theta: Theta
 
 
-PLAIN, FULL = Sizes(), Sizes(300, 600, 60, (5, 15, 30, 60), 64, 64, 32)
+PLAIN = Sizes()
+FULL = Sizes(generations=100, windows=300, drift_generations=20, levels=64, trainings=64, estimates=10)
 LONGEST = 30
 """The longest life of meta-training, ten times the shortest in which annealing is looked at."""
 
@@ -140,7 +141,7 @@ def estimate(
     sampling: Sampling, pairs: int, learner: AnyLearner, tasks: Environments, theta: Theta, own: Key
 ) -> Tensor:
     """The gradient that one generation estimates, flat."""
-    meta = strategy(pairs, sampling, optimizer="SGD", lr=1.0)
+    meta = strategy(pairs, sampling, optimizer="SGD", lr=1.0, sigma=SIGMA)
     n = pairs if sampling == "antithetic" else 2 * pairs
     objective: TaskObjective[Any] = TaskObjective(Engine(learner), tasks, {}, n, own.fold("tasks"))
     after, _, _ = meta.step(theta, meta.begin(theta, own), objective, own.fold("noise"))
