@@ -50,7 +50,7 @@ def curriculum(learner: Lpg, tasks: AnyTaskFamily = GRIDS, score: Score | None =
 
 def training(tasks: AnyTaskFamily, steps: int, learner: Lpg = SMALL, **fields: Any) -> Experiment:
     """Meta-gradients through windows of updates; on two cores with a larger rate than the paper's 1e-4."""
-    defaults: dict[str, Any] = {"task_batch": 16, "log_every": 5}
+    defaults: dict[str, Any] = {"task_batch": 48, "log_every": 5}
     optimizer = TruncatedGradient(lr=fields.pop("lr", 3e-3), window=learner.window, measure="end")
     return Experiment(tasks=tasks, learner=learner, meta_optimizer=optimizer, steps=steps, **(defaults | fields))
 
@@ -64,7 +64,7 @@ def pair(profile: str) -> dict[str, Any]:
     """LPG on uniform levels, and GROOVE."""
     if profile == "gpu":
         return {"lpg": papers_training(ALL), "groove": papers_training(curriculum(PAPER, ALL))}
-    return {"lpg": training(GRIDS, 120), "groove": training(curriculum(SMALL), 120)}
+    return {"lpg": training(GRIDS, 60), "groove": training(curriculum(SMALL), 60)}
 
 
 def standing(profile: str, rules: Any) -> Standing:
@@ -95,8 +95,8 @@ def scores(profile: str = "cpu") -> Pipeline:
         rules |= {"uniform": papers_training(ALL), "handcrafted": papers_training(Handcrafted())}
     else:
         ways["optimal-regret"] = OptimalRegret()
-        rules = {name: training(curriculum(SMALL, GRIDS, score), 60) for name, score in ways.items()}
-        rules |= {"uniform": training(GRIDS, 60), "handcrafted": training(Handcrafted(members=("dense", "sparse")), 60)}
+        rules = {name: training(curriculum(SMALL, GRIDS, score), 40) for name, score in ways.items()}
+        rules |= {"uniform": training(GRIDS, 40), "handcrafted": training(Handcrafted(members=("dense", "sparse")), 40)}
     return Pipeline(name="groove/scores", stages={**rules, "standing": standing(profile, rules)})
 
 
@@ -105,7 +105,7 @@ def pool(profile: str = "cpu") -> Pipeline:
     if profile == "gpu":
         rules = {f"levels-{n}": papers_training(Pool(tasks=ALL, n=n)) for n in (4, 16, 64, 256, 1024)}
     else:
-        rules = {f"levels-{n}": training(Pool(tasks=GRIDS, n=n), 60) for n in (4, 16, 64)}
+        rules = {f"levels-{n}": training(Pool(tasks=GRIDS, n=n), 40) for n in (4, 16, 64)}
     return Pipeline(name="groove/pool", stages={**rules, "standing": standing(profile, rules)})
 
 

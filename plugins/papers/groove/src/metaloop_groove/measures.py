@@ -19,9 +19,9 @@ from metaloop_groove.optimal import optimal_return
 from metaloop_groove.pool import Pool
 from metaloop_groove.stages import summary
 
-STEPS = 60, 400
+STEPS = 40, 60
 """Meta-steps of plain and full measurements."""
-POOL_STEPS = 30, 200
+POOL_STEPS = 20, 40
 """Of the rules trained on a few levels of a pool."""
 HELD_OUT = 32, 64
 POOL = 256
