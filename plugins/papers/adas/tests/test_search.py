@@ -16,7 +16,7 @@ from metaloop_adas.meta_agent import MetaAgent, Proposal
 from metaloop_adas.search import ArchiveSearch
 from metaloop_adas.seeds import agent, seeds
 from metaloop_adas.tasks import Puzzles
-from metaloop_adas.variation import TypedVariation, spelled
+from metaloop_adas.variation import TypedVariation, fitted, spelled
 
 SEARCH = ArchiveSearch(samples=1000, seeds=("Chain of thought", "Self-refine"))
 
@@ -122,6 +122,14 @@ def test_proposals_are_new_affordable_and_of_their_context(context: str) -> None
             assert 7 not in proposal.parents
         mended = meta.debug(proposal, "it fails", archive, 12, Key.of(i))
         assert calls(Block.from_json(mended.agent["blocks"] or [])) <= 12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agents_are_fitted_to_the_budget(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    small, large = make("vote", make("sample", n=1)), make("judge", make("debate", make("panel", n=12), rounds=11))
+    assert fitted(small, 12, rng) == make("vote", make("sample", n=12))
+    assert 9 < calls(fitted(large, 12, rng)) <= 12  # another sample, or another round, would be beyond it
 
 
 def test_the_tree_is_one_page_that_quotes_what_agents_are_called() -> None:

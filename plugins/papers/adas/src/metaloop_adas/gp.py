@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from metaloop import Key
 from metaloop.errors import UserError
 
-from metaloop_adas.blocks import KINDS, Block, calls, make
+from metaloop_adas.blocks import KINDS, Block, make
+from metaloop_adas.variation import fitted
 
 Judge = Callable[[Sequence[Block]], list[float]]
 """Accuracies of agents, evaluated together."""
@@ -24,8 +28,8 @@ class _Pool:
 def evolve(judge: Judge, first: Sequence[Block], evaluations: int, budget: int, key: Key) -> Block:
     """The agent with the best accuracy of a genetic program's run (tournaments of 3, subtree crossover and mutation).
 
-    Its first population is the hand-designed agents, as the archive's first entries, and random trees. Trees that ask
-    for more calls than the budget are not evaluated: their accuracy is -1 and costs nothing.
+    Its first population is the hand-designed agents, as the archive's first entries, and random trees. What any other
+    tree stands for is its agent at the whole budget, as with the meta agent without a model.
 
     Raises:
         UserError: DEAP is not installed.
@@ -54,13 +58,15 @@ def evolve(judge: Judge, first: Sequence[Block], evaluations: int, budget: int, 
         box.register("mutate", gp.mutUniform, expr=lambda pset, type_: gp.genFull(pset, 1, 2, type_), pset=pset)
         people = [Tree(_to_tree(block, pset)) for block in first]
         people += [Tree(box.grow()) for _ in range(max(POPULATION - len(people), 0))]
-        best, spent = _judged(people, judge, pset, gp, budget, evaluations)
+        blocks = [*first, *(_agent(gp.compile(tree, pset), budget) for tree in people[len(first) :])]
+        best, spent = _judged(people, blocks, judge, evaluations)
         for _ in range(20 * evaluations):
             if spent >= evaluations:
                 break
             parents = [box.clone(tree) for tree in box.select(people, POPULATION)]
             children = [c for c in algorithms.varAnd(parents, box, 0.5, 0.5) if not c.fitness.valid]
-            found, more = _judged(children, judge, pset, gp, budget, evaluations - spent)
+            blocks = [_agent(gp.compile(tree, pset), budget) for tree in children]
+            found, more = _judged(children, blocks, judge, evaluations - spent)
             spent += more
             best = max(best, found, key=lambda pair: pair[0])
             people = tools.selBest([*people, *(c for c in children if c.fitness.valid)], POPULATION)
@@ -71,16 +77,23 @@ def evolve(judge: Judge, first: Sequence[Block], evaluations: int, budget: int, 
 
 
 def _judged(
-    trees: Sequence[Any], judge: Judge, pset: Any, gp: Any, budget: int, left: int
+    trees: Sequence[Any], blocks: Sequence[Block], judge: Judge, left: int
 ) -> tuple[tuple[float, Block | None], int]:
-    """Give trees their fitness: the best of them, and how many evaluations it took."""
-    blocks = [gp.compile(tree, pset) for tree in trees]
-    within = [i for i, block in enumerate(blocks) if calls(block) <= budget][:left]
-    accuracies = dict(zip(within, judge([blocks[i] for i in within]) if within else [], strict=True))
-    for i, tree in enumerate(trees):
-        tree.fitness.values = (accuracies.get(i, -1.0),)
-    best = max(within, key=lambda i: accuracies[i], default=None)
-    return ((-1.0, None) if best is None else (accuracies[best], blocks[best])), len(within)
+    """Give trees their fitness (-1 beyond what is left): the best of them, and how many evaluations it took."""
+    blocks = blocks[:left]
+    accuracies = judge(blocks) if blocks else []
+    for tree in trees:
+        tree.fitness.values = (-1.0,)
+    for tree, accuracy in zip(trees, accuracies, strict=False):
+        tree.fitness.values = (accuracy,)
+    best = max(range(len(blocks)), key=lambda i: accuracies[i], default=None)
+    return ((-1.0, None) if best is None else (accuracies[best], blocks[best])), len(blocks)
+
+
+def _agent(block: Block, budget: int) -> Block:
+    """What a tree stands for: the same at every time."""
+    seed = zlib.crc32(json.dumps(block.to_json()).encode())
+    return fitted(block, budget, np.random.default_rng(seed))
 
 
 def _grammar(gp: Any) -> Any:

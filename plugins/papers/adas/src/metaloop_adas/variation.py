@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,8 @@ Operator = Callable[[Block, np.random.Generator], Block]
 class TypedVariation(MetaAgent):
     """Typed variation of agents' blocks: insert, delete, replace, change an option, cross two entries.
 
-    Parents are drawn by their rank in the archive. To reflect is to see that the types hold, that no loop has more
+    Parents are drawn by their rank in the archive. Counts of samples and rounds are raised until an agent may use the
+    whole budget of calls. To reflect is to see that the types hold, that no loop has more
     calls than the budget, and that the agent is new: at least `novelty` edits from everything in the archive. What is
     not is varied again. To debug is to replace a block.
     """
@@ -47,9 +48,9 @@ class TypedVariation(MetaAgent):
         parent, other = self._parent(archive, rng), self._parent(archive, rng)
         one, two = (Block.from_json(archive[row]["agent"]["blocks"] or []) for row in (parent, other))
         if rng.random() < CROSSING and parent != other:
-            return _proposal("Cross", affordable(crossed(one, two, rng), budget, rng), (parent, other), archive)
+            return _proposal("Cross", fitted(crossed(one, two, rng), budget, rng), (parent, other), archive)
         name = list(OPERATORS)[int(rng.integers(len(OPERATORS)))]
-        return _proposal(name, affordable(OPERATORS[name](one, rng), budget, rng), (parent,), archive)
+        return _proposal(name, fitted(OPERATORS[name](one, rng), budget, rng), (parent,), archive)
 
     def reflect(self, proposal: Proposal, archive: Sequence[Entry], budget: int, round: int, key: Key) -> Proposal:
         """Another proposal where this one is not new, or asks for more than the budget."""
@@ -64,7 +65,7 @@ class TypedVariation(MetaAgent):
         """One block replaced."""
         rng = np.random.default_rng(key.seed())
         block = replaced(Block.from_json(proposal.agent["blocks"] or []), rng)
-        return _proposal("Repair", affordable(block, budget, rng), proposal.parents, archive)
+        return _proposal("Repair", fitted(block, budget, rng), proposal.parents, archive)
 
     def _parent(self, archive: Sequence[Entry], rng: np.random.Generator) -> int:
         rows = [i for i, entry in enumerate(archive) if entry["agent"]["blocks"] is not None]
@@ -99,8 +100,8 @@ def spelled(block: Block) -> str:
 
 
 def random_block(rng: np.random.Generator, deepest: int, budget: int) -> Block:
-    """A random tree whose calls are within the budget."""
-    return affordable(_grown(rng, deepest), budget, rng)
+    """A random tree that fits the budget."""
+    return fitted(_grown(rng, deepest), budget, rng)
 
 
 def _grown(rng: np.random.Generator, deepest: int) -> Block:
@@ -114,6 +115,22 @@ def _drawn(kind: str, rng: np.random.Generator, *inputs: Block) -> Block:
     """A block with random options."""
     options = {name: values[int(rng.integers(len(values)))] for name, values in KINDS[kind].options.items()}
     return make(kind, *inputs, **options)
+
+
+def fitted(block: Block, budget: int, rng: np.random.Generator) -> Block:
+    """The tree at the budget: counts lowered until its calls are within, or raised at random as long as they are."""
+    block = affordable(block, budget, rng)
+    while larger := [found for found in _raised(block) if calls(block) < calls(found) <= budget]:
+        block = larger[int(rng.integers(len(larger)))]
+    return block
+
+
+def _raised(block: Block) -> Iterator[Block]:
+    """The tree with one count more, at every place."""
+    for path, inner in block.walk():
+        for name, value in inner.options:
+            if name in COUNTED and value + 1 in KINDS[inner.kind].options[name]:
+                yield block.put(path, inner.but(**{name: value + 1}))
 
 
 def affordable(block: Block, budget: int, rng: np.random.Generator) -> Block:
