@@ -1,6 +1,6 @@
 """Every package alone: from wheels, in an environment of its own, with no more than it says it needs.
 
-`python tools/isolate.py [SLUG...]`: first without extras (`metaloop info` and one step of its main job), then with its
+`python tools/isolate.py [SLUG...]`: first without extras (`metaloop info` and a dry step of its main job), then with its
 `test` extra (every module imports, its tests pass, away from this repository). `new` is what `metaloop new` writes.
 `--lowest` takes the oldest versions that packages say they support, `--pip` plain pip instead of uv, `--no-tests` stops
 before the tests.
@@ -88,7 +88,7 @@ def alone(package: Package, among: dict[str, Package], way: Way, *, tests: bool)
     )
     if job is not None:
         settings = [word for path, value in job[1] for word in ("--set", f"{path}={json.dumps(value)}")]
-        call([*metaloop, "run", job[0], "--quiet", *settings], environment)
+        call([*metaloop, "run", job[0], "--profile", "gpu", "--device", "cpu", "--quiet", *settings], environment)
     way.install(
         python, package, among, [extra for extra in ("test",) if extra in package.project["optional-dependencies"]]
     )
