@@ -1,6 +1,6 @@
 """Every package alone: from wheels, in an environment of its own, with no more than it says it needs.
 
-`python tools/isolate.py [SLUG...]`: first without extras (`metaloop info` and a dry step of its main job), then with its
+`python tools/isolate.py [SLUG...]`: first without extras (`metaloop info`, a dry step of its main job), then with its
 `test` extra (every module imports, its tests pass, away from this repository). `new` is what `metaloop new` writes.
 `--lowest` takes the oldest versions that packages say they support, `--pip` plain pip instead of uv, `--no-tests` stops
 before the tests.
