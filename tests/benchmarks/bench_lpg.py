@@ -62,13 +62,14 @@ def main() -> None:
         "groove": "an interpreter that has jax 0.4.13, flax 0.6.11, evosax 0.1.4 and gymnax 0.0.6",
         "repository": "a clone of EmptyJackson/groove",
         "sizes": "agents,workers,units of the GRU (default 32,16,64)",
+        "only": "gradient or evolution (default: both)",
     }
     given = arguments(__doc__ or "", more, rounds=5)
     agents, workers, hidden = map(int, (given.sizes or "32,16,64").split(","))
     rows: list[Comparison] = []
     facts: dict[str, Any] = {}
     hows: tuple[How, ...] = ("gradient", "evolution")
-    for how in hows:
+    for how in (how for how in hows if given.only in (None, how)):
         ours, count = Ours(how, agents, workers, hidden), environment_steps(how, agents, workers)
         name = f"{how}: {agents} agents, {workers} workers, {hidden} units"
         peer = None
