@@ -69,7 +69,7 @@ def main() -> None:
     rows: list[Comparison] = []
     facts: dict[str, Any] = {}
     hows: tuple[How, ...] = ("gradient", "evolution")
-    for how in (how for how in hows if given.only in (None, how)):
+    for how in (how for how in hows if given.only in ("", how)):
         ours, count = Ours(how, agents, workers, hidden), environment_steps(how, agents, workers)
         name = f"{how}: {agents} agents, {workers} workers, {hidden} units"
         peer = None
