@@ -86,6 +86,10 @@ def test_the_call_beyond_the_budget_is_refused() -> None:
         ("def forward(self, taskInfo):\n    return 1 / 0", "ZeroDivisionError"),
         ("def forward(self, taskInfo)", "SyntaxError"),
         ("def forward(self, taskInfo):\n    LLMAgentBase([], 'a')([taskInfo], '')", "1 to 20 fields"),
+        (
+            "def forward(self, taskInfo):\n    LLMAgentBase(['code'], 'a', temperature=10**400)([taskInfo], '')",
+            "int too large",
+        ),
         ("def forward(self, taskInfo):\n    return open('/etc/passwd').read()", "Error"),
         ("def forward(self, taskInfo):\n    import socket\n    socket.create_connection(('1.1.1.1', 53), 1)", "Error"),
     ],

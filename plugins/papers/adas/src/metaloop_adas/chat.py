@@ -142,7 +142,7 @@ class Book:
             reply = self._send(body, chat)
         finally:
             with self.lock:
-                del self.reserved[name]
+                self.reserved.pop(name, None)  # an equal request may have been under way
         with self.lock:
             cost = chat.cost(reply.prompt_tokens, reply.completion_tokens)
             self._keep(name, reply, cost)

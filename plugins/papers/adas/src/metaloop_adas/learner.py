@@ -215,7 +215,7 @@ def checked(request: Any) -> Request:
         ]
         role, instruction = str(request["role"]), str(request["instruction"])
         temperature = min(max(float(request["temperature"]), 0.0), 2.0)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(
             f"a module's call has fields, a role, an instruction, a temperature and infos ({error})"
         ) from error
