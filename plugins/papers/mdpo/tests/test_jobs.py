@@ -21,7 +21,7 @@ from metaloop_rl.tasks import GymTasks
 CARTS = GymTasks(id="CartPole-v1")
 
 
-@pytest.mark.parametrize("name", ["mdpo", "mdpo/off-policy"])
+@pytest.mark.parametrize("name", ["mdpo", "mdpo/minimal", "mdpo/off-policy"])
 def test_one_step_at_the_papers_shapes(name: str, tmp_path: Path) -> None:
     job = next(job for job in SPEC.jobs if job.id == name)
     made: Pipeline = getattr(jobs, job.target.partition(":")[2])("gpu")

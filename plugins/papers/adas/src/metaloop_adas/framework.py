@@ -124,7 +124,7 @@ def _plain(value):
     """Lists and whole numbers of whatever a solution gave."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, (int, str)) else None
 

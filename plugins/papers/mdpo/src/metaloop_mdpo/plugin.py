@@ -10,6 +10,10 @@ def _cut(stage: str, **fields: int) -> tuple[tuple[str, object], ...]:
     return tuple((f"stages.{stage}.learner.{name}", value) for name, value in fields.items())
 
 
+_ONE_ITERATION = (
+    *_cut("mdpo", steps=1, batch=64, copies=2, value_batch=32),
+    ("stages.mdpo.task_batch", 2),
+)
 SPEC = Plugin(
     name="mdpo",
     summary="policy optimisation as mirror descent: on-policy beside TRPO and PPO, off-policy beside SAC",
@@ -30,15 +34,8 @@ SPEC = Plugin(
         Part("mdpo/peer", "part", f"{_HERE}.baselines:Peer", "PPO, TRPO or SAC of stable-baselines3"),
     ),
     jobs=(
-        Job(
-            "mdpo",
-            f"{_HERE}.jobs:on_policy",
-            "on-policy MDPO beside TRPO and PPO",
-            dry=(
-                *_cut("mdpo", steps=1, batch=64, copies=2, value_batch=32),
-                ("stages.mdpo.task_batch", 2),
-            ),
-        ),
+        Job("mdpo", f"{_HERE}.jobs:on_policy", "on-policy MDPO beside TRPO and PPO", dry=_ONE_ITERATION),
+        Job("mdpo/minimal", f"{_HERE}.jobs:minimal", "the three without what their codes add", dry=_ONE_ITERATION),
         Job(
             "mdpo/off-policy",
             f"{_HERE}.jobs:off_policy",
