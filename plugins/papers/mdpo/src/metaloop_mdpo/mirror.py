@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from metaloop_rl.models import Theta
 from torch import Tensor
+from torch.func import grad
+
+Loss = Callable[[Theta], tuple[Tensor, Any]]
+"""What is descended, and what else is to be known of it."""
+
+
+def slope_under_vmap(loss: Loss, theta: Theta) -> tuple[Theta, Any]:
+    """The gradient and the rest, for tensor environments: `metaloop.engine.slope` is quicker, but not under `vmap`."""
+    found: tuple[Theta, Any] = grad(loss, has_aux=True)(theta)
+    return found
 
 
 def psi(log_ratio: Tensor, advantage: Tensor, kl: Tensor, t: Tensor | float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from metaloop import Component, Incompatible, Key, Outcome, PerObject, PerTask, UserError, tree
+from metaloop import Component, Incompatible, Key, Outcome, PerObject, PerTask, UserError, engine, tree
 from metaloop.outcome import Clock, outcome
 from metaloop.specs import Spec
 from metaloop_basics.models import Mlp
@@ -19,9 +19,8 @@ from metaloop_rl.specs import GymControlSpec, TensorControlSpec
 from metaloop_rl.tasks import GymTask, Worlds
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.func import grad
 
-from metaloop_mdpo.mirror import log_q
+from metaloop_mdpo.mirror import Loss, log_q, slope_under_vmap
 
 MEASURED = ("policy_loss", "value_loss", "q_loss", "kl")
 
@@ -110,6 +109,10 @@ class OffPolicyDescent(Component):
         if max(self.warmup, self.copies) > self.capacity:
             raise UserError(f"capacity: {self.capacity} rows do not hold a warm-up of {self.warmup} steps")
         return self
+
+    def slope(self, loss: Loss, theta: Theta) -> tuple[Theta, Any]:
+        """The gradient of a loss, and what else it gives."""
+        return slope_under_vmap(loss, theta)
 
     def check(self, spec: Spec) -> None:
         """Accept environments whose observations are vectors and whose actions are continuous.
@@ -202,8 +205,8 @@ class OffPolicyDescent(Component):
             losses = self.losses(theta, state.old, state.target, batch, keys)
             return losses["policy_loss"] + losses["value_loss"] + losses["q_loss"], tree.detach(losses)
 
-        slope, measured = grad(loss, has_aux=True)(state.theta)
-        theta, adam = state.adam.descend(state.theta, slope, self.lr)
+        gradient, measured = self.slope(loss, state.theta)
+        theta, adam = state.adam.descend(state.theta, gradient, self.lr)
         value = part(theta, "value")
         target = {name: old.lerp(value[name], self.tau) for name, old in state.target.items()}
         return state._replace(theta=theta, adam=adam, target=target, measured=measured)
@@ -259,6 +262,10 @@ class OffPolicyGym(OffPolicyDescent, PerObject[Theta, GymTask, OffPolicyState]):
     """Off-policy MDPO in Gymnasium's environments."""
 
     kind: ClassVar[type[Spec]] = GymControlSpec
+
+    def slope(self, loss: Loss, theta: Theta) -> tuple[Theta, Any]:
+        """As the base, where no `vmap` is."""
+        return engine.slope(loss, theta)
 
     def adapted(self, theta: Theta, state: list[OffPolicyState]) -> Theta:
         """All networks after training, leaves `[task, ...]`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from metaloop import Component, Incompatible, Key, Outcome, PerObject, PerTask, UserError, tree
+from metaloop import Component, Incompatible, Key, Outcome, PerObject, PerTask, UserError, engine, tree
 from metaloop.outcome import Clock, outcome
 from metaloop.specs import Spec
 from metaloop_basics.models import Mlp
@@ -20,9 +21,8 @@ from metaloop_rl.specs import GymControlSpec, TensorControlSpec
 from metaloop_rl.tasks import GymTask, Worlds
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.func import grad, grad_and_value
 
-from metaloop_mdpo.mirror import annealed, psi, standardised
+from metaloop_mdpo.mirror import Loss, annealed, psi, slope_under_vmap, standardised
 
 MEASURED = ("kl", "t", "entropy", "value_loss")
 
@@ -108,6 +108,10 @@ class MirrorDescent(Component):
         if self.batch % self.copies:
             raise UserError(f"batch: {self.batch} steps can't be shared equally by copies={self.copies}")
         return self
+
+    def slope(self, loss: Loss, theta: Theta) -> tuple[Theta, Any]:
+        """The gradient of a loss, and what else it gives."""
+        return slope_under_vmap(loss, theta)
 
     def check(self, spec: Spec) -> None:
         """Accept environments whose observations are vectors.
@@ -200,10 +204,10 @@ class MirrorDescent(Component):
         self, policy: Theta, adam: Adam, batch: Batch, t: Tensor, lr: Tensor | float
     ) -> tuple[Theta, Adam, dict[str, Tensor]]:
         """m steps of Adam on -Psi over the whole batch; the gradient of the first one's KL is zero."""
-        slope = grad(self.loss(policy, batch, t))
-        old = self.actor(policy, batch.observation)
+        loss, old = self.loss(policy, batch, t), self.actor(policy, batch.observation)
         for _ in range(self.sgd_steps):
-            policy, adam = adam.descend(policy, clipped(slope(policy), self.clip), lr, eps=1e-5)
+            gradient, _ = self.slope(lambda theta: (loss(theta), ()), policy)
+            policy, adam = adam.descend(policy, clipped(gradient, self.clip), lr, eps=1e-5)
         new = self.actor(policy, batch.observation)
         kl = new.kl(old).mean()  # type: ignore[arg-type]
         return policy, adam, {"kl": kl, "t": t.to(kl), "entropy": new.entropy().mean()}
@@ -225,18 +229,19 @@ class MirrorDescent(Component):
         loss = torch.zeros_like(batch.value[0])
         for epoch in range(self.value_epochs):
             for rows in torch.split(key.fold(epoch).permutation(self.batch), self.value_batch):
-                mini = tree.index(batch, rows)
-                slope, loss = grad_and_value(self._value_loss)(value, mini)
-                value, adam = adam.descend(value, clipped(slope, self.clip), lr, eps=1e-5)
+                gradient, loss = self.slope(partial(self._value_loss, tree.index(batch, rows)), value)
+                value, adam = adam.descend(value, clipped(gradient, self.clip), lr, eps=1e-5)
         return value, adam, loss
 
-    def _value_loss(self, value: Theta, batch: Batch) -> Tensor:
+    def _value_loss(self, batch: Batch, value: Theta) -> tuple[Tensor, Tensor]:
+        """The loss, twice: one of them is cut from the graph."""
         now = self._value(value, batch.observation)
         error = (now - batch.target).square()
         if self.value_clip is not None:
             near = batch.value + (now - batch.value).clamp(-self.value_clip, self.value_clip)
             error = torch.maximum(error, (near - batch.target).square())
-        return 0.5 * error.mean()
+        loss = 0.5 * error.mean()
+        return loss, loss
 
 
 class OnPolicy(MirrorDescent, PerTask[Theta, Worlds, OnPolicyState]):
@@ -254,6 +259,10 @@ class OnPolicyGym(MirrorDescent, PerObject[Theta, GymTask, OnPolicyState]):
     """On-policy MDPO in Gymnasium's environments."""
 
     kind: ClassVar[type[Spec]] = GymControlSpec
+
+    def slope(self, loss: Loss, theta: Theta) -> tuple[Theta, Any]:
+        """As the base, where no `vmap` is."""
+        return engine.slope(loss, theta)
 
     def adapted(self, theta: Theta, state: list[OnPolicyState]) -> Theta:
         """Policies and value functions after training, leaves `[task, ...]`."""
