@@ -14,7 +14,7 @@ from metaloop_rl.tasks import GymTasks
 from .point import GYM_POINT
 
 QUICK = OnPolicyGym(lr=3e-3, value_lr=0.01, t=3.0, value_epochs=1)
-SMALL = measures.Lengths(Budget(steps=1536, row=256, copies=8), Budget(steps=160, row=20, copies=1))
+SMALL = measures.Lengths(Budget(steps=1536, row=256, copies=8), Budget(steps=110, row=20, copies=1))
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ CLAIMS = (
     Claim(
         "C5",
         "off-policy MDPO with KL is on par with SAC: at most 100 of about 1100 points that learning is worth below "
-        f"stable-baselines3's ({RETURN}, Pendulum-v1, 7000 steps, full: 15 000; m = 250)",
+        f"stable-baselines3's ({RETURN}, Pendulum-v1, 5000 steps, full: 15 000; m = 250)",
         "off-policy experiments, MDPO beside SAC",
         "on par; above SAC on 5 of 6 tasks",
         measures.beside("swing-up", "off-policy mdpo", "sac"),
