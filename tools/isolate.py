@@ -94,7 +94,7 @@ def alone(package: Package, among: dict[str, Package], way: Way, *, tests: bool)
     )
     call([str(python), "-c", IMPORTS, package.module], environment)
     if tests:
-        call([str(python), "-m", "pytest", "-q", "-x"], environment, _away(package, place / "away"))
+        call([str(python), "-m", "pytest", "-q"], environment, _away(package, place / "away"))
 
 
 def _away(package: Package, place: Path) -> Path:
