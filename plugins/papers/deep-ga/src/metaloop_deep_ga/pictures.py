@@ -52,7 +52,7 @@ def progress(curves: Mapping[str, Mapping[str, Sequence[float]]], tests: Mapping
 
     Dotted lines are tests on fresh episodes, of methods without generations too.
     """
-    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.6, 3.8), layout="constrained")
     axes = figure.subplots()
     colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys((*curves, *tests)))}
     for name, curve in curves.items():
@@ -64,6 +64,6 @@ def progress(curves: Mapping[str, Mapping[str, Sequence[float]]], tests: Mapping
         axes.axhline(value, color=colours[name], linestyle=":", label=f"{name}: test")
     axes.set_xlabel("generation")
     axes.set_ylabel("return")
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=7)
     axes.grid(alpha=0.25)
     return figure
