@@ -7,7 +7,7 @@ from metaloop.claims import Claim, Greater, Identity, Less, Rate
 from metaloop_deep_ga import measures
 
 MAZE = "hard maze with rangefinders (the paper's has pixels), a tanh network of 16 and 16 units"
-EQUAL = "Population 256, at most 60 generations (full: 80); the paper's maze has 20 000 individuals."
+EQUAL = "Population 256, at most 50 generations (full: 80); the paper's maze has 20 000 individuals."
 
 CLAIMS = (
     Claim(
