@@ -43,7 +43,7 @@ class Lengths(NamedTuple):
 
 
 LENGTHS = (
-    Lengths(Budget(steps=20 * 2048), Budget(steps=5000, row=250, copies=1)),
+    Lengths(Budget(steps=16 * 2048), Budget(steps=4000, row=250, copies=1)),
     Lengths(Budget(steps=75 * 2048), Budget(steps=15_000, row=250, copies=1)),
 )
 """Of a plain and a full measurement."""
