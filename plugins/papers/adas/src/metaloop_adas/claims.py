@@ -7,7 +7,7 @@ from metaloop.claims import Claim, Greater
 from metaloop_adas import measures
 
 WITH = "(simulated solver, grid puzzles, at most 12 calls for a question)"
-SELECTION = "20 generations (full: 30). Chosen on 40 validation tasks, asked three times, told on 200 test tasks."
+SELECTION = "16 generations (full: 30). Chosen on 40 validation tasks, asked three times, told on 200 test tasks."
 
 CLAIMS = (
     Claim(

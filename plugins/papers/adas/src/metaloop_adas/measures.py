@@ -26,7 +26,7 @@ from metaloop_adas.variation import TypedVariation
 Context = Literal["archive", "seeds", "none"]
 Domain = Literal["grid", "listfn", "arith"]
 
-GENERATIONS, EARLY = (20, 30), 5
+GENERATIONS, EARLY = (16, 30), 5
 """Of a plain and a full measurement, and early ones."""
 VALIDATION, TEST = 40, 200
 LEARNER = AgentSystem(repeats=3)
