@@ -1,4 +1,4 @@
-"""What `test_ranks.py` has torchrun run, as `-m core.tests.ranked FOLDER main`, and parts of a plugin `ranked`."""
+"""What `test_ranks.py` has torchrun run, as `-m ...ranked FOLDER main`, and parts of a plugin `ranked`."""
 
 from __future__ import annotations
 

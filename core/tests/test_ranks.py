@@ -16,12 +16,15 @@ from metaloop.ranks import Ranks, here
 from metaloop.saving import load_progress
 from metaloop.store import Run, list_runs
 
+from . import ranked
 from .ranked import EXPERIMENTS, pipeline, plain, slow
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-DECLARATION = """
+RANKED = ranked.__name__
+"""`core.tests.ranked` in the workspace, something shorter where this package lies alone."""
+ROOT = Path(__file__).parents[RANKED.count(".")]
+DECLARATION = f"""
 from metaloop.manifest import Job, Part, Plugin
 
 SPEC = Plugin(
@@ -30,10 +33,10 @@ SPEC = Plugin(
     components=(
         Part("ranked/bowls", "tasks", "metaloop.testing.toy_tasks:Quadratics"),
         Part("ranked/descent", "learner", "metaloop.testing.toys:Descent"),
-        Part("ranked/slow", "meta-optimizer", "core.tests.ranked:Slow"),
-        Part("ranked/faulty", "meta-optimizer", "core.tests.ranked:Faulty"),
+        Part("ranked/slow", "meta-optimizer", "{RANKED}:Slow"),
+        Part("ranked/faulty", "meta-optimizer", "{RANKED}:Faulty"),
     ),
-    jobs=(Job("ranked/slow", "core.tests.ranked:slow"), Job("ranked/faulty", "core.tests.ranked:faulty")),
+    jobs=(Job("ranked/slow", "{RANKED}:slow"), Job("ranked/faulty", "{RANKED}:faulty")),
 )
 """
 EACH = pytest.mark.parametrize("name", EXPERIMENTS)
@@ -92,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, experiment in EXPERIMENTS.items()
     }
     (folder / "begun.json").write_text(json.dumps(begun))
-    code, out, err = ended(torchrun(folder, "-m", "core.tests.ranked", str(folder), "main"))
+    code, out, err = ended(torchrun(folder, "-m", RANKED, str(folder), "main"))
     assert code == 0, out + err
     return folder
 
@@ -188,7 +191,7 @@ def test_a_stopped_run_is_resumed_and_ends_with_the_same_numbers(tmp_path: Path)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
 def test_no_thread_of_the_exchange_is_left_for_pythons_own_end(tmp_path: Path) -> None:
-    code, out, err = ended(torchrun(tmp_path, "-m", "core.tests.ranked", str(tmp_path), "end"))
+    code, out, err = ended(torchrun(tmp_path, "-m", RANKED, str(tmp_path), "end"))
     assert code == 0, out + err
     for rank in (0, 1):  # one that is left may abort the process when it wants Python once more
         assert [name for name in json.loads((tmp_path / f"threads-{rank}.json").read_text()) if "gloo" in name] == []
