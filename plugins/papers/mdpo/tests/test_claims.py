@@ -14,7 +14,7 @@ from metaloop_rl.tasks import GymTasks
 from .point import GYM_POINT
 
 QUICK = OnPolicyGym(lr=3e-3, value_lr=0.01, t=3.0, value_epochs=1)
-SMALL = measures.Lengths(Budget(steps=1536, row=256, copies=8), Budget(steps=110, row=20, copies=1))
+SMALL = measures.Lengths(Budget(steps=1536, row=256, copies=8), Budget(steps=160, row=20, copies=1))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def easy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_treatment_fails_every_claim(easy: None) -> None:
     report = verify(CLAIMS, broken=True, seeds=5)
     verdicts = {result.id: (result.verdict, result.reason) for result in report.results}
-    assert {verdict for verdict, _ in verdicts.values()} == {"fails"}, verdicts
+    assert not {id: judged for id, judged in verdicts.items() if judged[0] != "fails"}
 
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.id.startswith("C1")], ids=lambda claim: claim.id)
