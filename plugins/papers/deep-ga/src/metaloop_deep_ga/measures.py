@@ -86,7 +86,9 @@ def _least_distance(experiment: Experiment) -> float:
         progress = experiment.advance(progress)
         passed.append(progress.theta)
         if len(passed) == TOGETHER or experiment.ended(progress):
-            least = min(least, float(_distances(experiment, objective.many(tree.stack(passed))).min()))
+            with experiment.scope():
+                ends = objective.many(tree.stack(passed))
+            least = min(least, float(_distances(experiment, ends).min()))
             passed = []
     return least
 

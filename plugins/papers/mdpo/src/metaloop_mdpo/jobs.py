@@ -38,7 +38,7 @@ def minimal(profile: str = "cpu") -> Pipeline:
     """The paper's 'minimal' forms: MDPO, TRPO and PPO without what their codes add to the algorithms."""
     steps, seeds = (4883, 5) if profile == "gpu" else (20, 3)
     bare: dict[str, Any] = {"gae_lambda": 1.0, "policy_kwargs": {"ortho_init": False}}
-    ppo = Peer(options={**bare, "batch_size": 2048}, normalise=False)  # no minibatches, as MDPO
+    ppo = Peer(options=bare, normalise=False)  # with its minibatches: on whole batches its values have 10 steps for 80
     trpo = Peer(algorithm="TRPO", options=bare, normalise=False)
     stages = {"mdpo": training(GymTasks(id="Hopper-v5"), OnPolicyGym.minimal(steps=steps), seeds)}
     return Pipeline(name="mdpo/minimal", stages={**stages, "peers": BesidePeers(peers=(trpo, ppo))})
